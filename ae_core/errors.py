@@ -1,0 +1,36 @@
+"""Errors that a user caused and can mend: one line, shown without a traceback, exit status 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave is wrong; the message says what, where, what was given and what would be right."""
+
+
+class SpecError(UserError):
+    """A spec that cannot be built."""
+
+
+class DataError(UserError):
+    """Images, labels or a data source that cannot be used."""
+
+
+class WeightsError(UserError):
+    """A weights file that is damaged, foreign, or does not fit its spec."""
+
+
+class OutputError(UserError):
+    """An output path that cannot be written, or must not be overwritten."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which names are valid and, when one is close to ``name``, ask whether it was meant.
+
+    >>> nearest("foster-ea", ["foster-ae", "dense-digits"])
+    'did you mean "foster-ae"? valid: foster-ae, dense-digits'
+    """
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"? ' if close else ""
+    return f"{hint}valid: {', '.join(names)}"

@@ -1,0 +1,58 @@
+"""Presets: specs with a name."""
+
+from dataclasses import replace
+
+from ae_core.errors import SpecError, nearest
+from ae_core.spec import (
+    Adam,
+    BernoulliLikelihood,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    PlainBottleneck,
+    Spec,
+    Training,
+)
+
+# Foster, "Generative Deep Learning", 2nd ed., chapter 3; eps is the default of Keras, which the book uses.
+_FOSTER_AE = Spec(
+    input_shape=(32, 32, 1),
+    backbone=ConvBackbone(channels=(32, 64, 128), strides=(2, 2, 2), kernel=3, padding="same", activation="relu"),
+    bottleneck=PlainBottleneck(latent=2),
+    likelihood=BernoulliLikelihood(reduction="mean"),
+    initializer="glorot_uniform",
+    training=Training(optimizer=Adam(learning_rate=1e-3, eps=1e-7), batch_size=100, epochs=3),
+)
+
+PRESETS: dict[str, Spec] = {
+    "foster-ae": _FOSTER_AE,
+    "foster-vae": replace(
+        _FOSTER_AE,
+        bottleneck=GaussianBottleneck(latent=2, kl_weight=1.0),
+        likelihood=BernoulliLikelihood(reduction="mean", weight=500.0),
+        training=Training(optimizer=Adam(learning_rate=5e-4, eps=1e-7), batch_size=100, epochs=5),
+    ),
+    "dense-mnist": Spec(
+        input_shape=(28, 28, 1),
+        backbone=DenseBackbone(hidden=(128,)),
+        bottleneck=PlainBottleneck(latent=32),
+        training=Training(batch_size=64, epochs=10),
+    ),
+    "dense-digits": Spec(
+        input_shape=(8, 8, 1),
+        backbone=DenseBackbone(hidden=(128, 64)),
+        bottleneck=PlainBottleneck(latent=2),
+        training=Training(batch_size=64, epochs=50),
+    ),
+}
+
+
+def preset(name: str) -> Spec:
+    """Return the preset of that name.
+
+    Raises:
+        SpecError: there is none; the nearest name is given.
+    """
+    if name not in PRESETS:
+        raise SpecError(f'unknown preset "{name}"; {nearest(name, PRESETS)}')
+    return PRESETS[name]

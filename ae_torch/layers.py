@@ -1,0 +1,118 @@
+"""Layers: linear, convolutions, normalisations and activations, with explicit padding.
+
+Images are [B, C, H, W] in here, in channels_last memory.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ae_core import spec as specs
+
+
+class Linear(nn.Linear):
+    """y = x·Wᵀ + b."""
+
+    def __init__(self, in_features: int, out_features: int, use_bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=use_bias)
+
+
+class Conv(nn.Conv2d):
+    """Strided convolution with explicit padding before and after both axes."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        pads: tuple[int, int],
+        use_bias: bool = True,
+    ) -> None:
+        symmetric = pads[0] == pads[1]
+        super().__init__(
+            in_channels, out_channels, kernel, stride, padding=pads[0] if symmetric else 0, bias=use_bias
+        )
+        self.extra = None if symmetric else (*pads, *pads)
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return super().forward(x if self.extra is None else F.pad(x, self.extra))
+
+
+class ConvTranspose(nn.ConvTranspose2d):
+    """Transposed strided convolution; ``crops`` are cut off its full output, a negative number adds pixels."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        crops: tuple[int, int],
+        use_bias: bool = True,
+    ) -> None:
+        before, after = crops
+        # nn.ConvTranspose2d cuts the same from both ends and can only give back at the second one
+        native = 0 <= before - after < stride
+        padding, output_padding = (before, before - after) if native else (0, 0)
+        super().__init__(in_channels, out_channels, kernel, stride, padding, output_padding, bias=use_bias)
+        self.extra = None if native else (-before, -after, -before, -after)
+
+    def forward(self, x: Float[Tensor, "B I h w"], output_size: list[int] | None = None) -> Float[Tensor, "B O H W"]:
+        y = super().forward(x, output_size)
+        return y if self.extra is None else F.pad(y, self.extra)
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation; the running variance is the unbiased one. Source: Ioffe & Szegedy (2015), algorithm 1."""
+
+    def __init__(self, features: int, eps: float, momentum: float) -> None:
+        super().__init__(features, eps, momentum)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take vectors and images alike."""
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation over positions and the channels of a group. Source: Wu & He (2018), eq. 1-6."""
+
+    def __init__(self, features: int, groups: int, eps: float) -> None:
+        super().__init__(groups, features, eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels, at each position by itself. Source: Ba et al. (2016), eq. 4."""
+
+    def __init__(self, features: int, eps: float) -> None:
+        super().__init__(features, eps)
+
+    def forward(self, x: Float[Tensor, "B C *P"]) -> Float[Tensor, "B C *P"]:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def make_norm(norm: specs.Norm | None, features: int) -> BatchNorm | GroupNorm | LayerNorm | None:
+    """Return the module of a normalisation, or None for none."""
+    match norm:
+        case specs.BatchNorm(eps, momentum):
+            return BatchNorm(features, eps, momentum)
+        case specs.GroupNorm(groups, eps):
+            return GroupNorm(features, groups, eps)
+        case specs.LayerNorm(eps):
+            return LayerNorm(features, eps)
+        case None:
+            return None
+
+
+def make_activation(name: specs.Activation, negative_slope: float) -> Callable[[Tensor], Tensor]:
+    """Return the activation function of that name; at the kink of relu and leaky_relu the left slope holds."""
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "relu": torch.relu,
+        "leaky_relu": lambda x: F.leaky_relu(x, negative_slope),
+        "silu": F.silu,
+        "gelu_erf": lambda x: F.gelu(x, approximate="none"),
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    }
+    return functions[name]
