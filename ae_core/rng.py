@@ -17,7 +17,8 @@ def generator(seed: int, *site: str | int) -> np.random.Generator:
 
     Equal arguments give equal streams; two that differ in any part give independent ones (``1`` and ``"1"`` differ).
     """
-    key = hashlib.sha256(repr((seed, *site)).encode()).digest()[:16]
+    parts = [part if isinstance(part, str) else int(part) for part in (seed, *site)]  # NumPy's integers print otherwise
+    key = hashlib.sha256(repr(tuple(parts)).encode()).digest()[:16]
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 

@@ -93,6 +93,7 @@ class DenseBackbone:
     def __post_init__(self) -> None:
         _check(all(width >= 1 for width in self.hidden), "hidden", list(self.hidden), "widths of at least 1")
         _check_name("activation", self.activation, Activation)
+        _check(bool(self.hidden) or self.norm is None, "norm", self.norm, "null where there is no hidden layer")
         _check_groups(self.norm, "hidden", self.hidden)
 
 

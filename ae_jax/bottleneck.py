@@ -44,9 +44,10 @@ class PlainHead(nn.Module):
 
     features: int
     latent: int
+    use_bias: bool = True
 
     def setup(self) -> None:
-        self.code = Linear(self.features, self.latent)
+        self.code = Linear(self.features, self.latent, self.use_bias)
 
     def __call__(self, x: Float[Array, "B F"], noise: Float[Array, "B L"] | None = None) -> PlainCode:
         return PlainCode(self.code(x))
@@ -68,10 +69,15 @@ class GaussianHead(nn.Module):
         return GaussianCode(mean, logvar, z)
 
 
-def make_bottleneck(bottleneck: PlainBottleneck | GaussianBottleneck, features: int) -> PlainHead | GaussianHead:
-    """Return the module that turns the encoder's features into a code."""
+def make_bottleneck(
+    bottleneck: PlainBottleneck | GaussianBottleneck, features: int, use_bias: bool = True
+) -> PlainHead | GaussianHead:
+    """Return the module that turns the encoder's features into a code.
+
+    ``use_bias`` concerns a plain code alone: a Gaussian mean's bias always has the KL term to answer to.
+    """
     match bottleneck:
         case PlainBottleneck(latent):
-            return PlainHead(features, latent)
+            return PlainHead(features, latent, use_bias)
         case GaussianBottleneck(latent):
             return GaussianHead(features, latent)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ae_core.spec import DenseBackbone, Spec
+from ae_core.spec import BatchNorm, DenseBackbone, Spec
 from ae_jax.bottleneck import Code, make_bottleneck
 from ae_jax.layers import Linear, SampleWeight, make_activation, make_norm
 
@@ -38,7 +38,9 @@ class DenseEncoder(nn.Module):
     def setup(self) -> None:
         widths = (math.prod(self.spec.input_shape), *self.backbone.hidden)
         self.blocks = [DenseBlock(a, b, self.backbone) for a, b in pairwise(widths)]
-        self.bottleneck = make_bottleneck(self.spec.bottleneck, widths[-1])
+        # batch norm in the decoder's first block would take a code's bias away again
+        bias = not isinstance(self.backbone.norm, BatchNorm)
+        self.bottleneck = make_bottleneck(self.spec.bottleneck, widths[-1], use_bias=bias)
 
     def __call__(
         self,

@@ -42,9 +42,9 @@ Code = PlainCode | GaussianCode
 class PlainHead(nn.Module):
     """z = W·features + b."""
 
-    def __init__(self, features: int, latent: int) -> None:
+    def __init__(self, features: int, latent: int, use_bias: bool = True) -> None:
         super().__init__()
-        self.code = Linear(features, latent)
+        self.code = Linear(features, latent, use_bias)
 
     def forward(self, x: Float[Tensor, "B F"], noise: Float[Tensor, "B L"] | None = None) -> PlainCode:
         return PlainCode(self.code(x))
@@ -64,10 +64,15 @@ class GaussianHead(nn.Module):
         return GaussianCode(mean, logvar, z)
 
 
-def make_bottleneck(bottleneck: PlainBottleneck | GaussianBottleneck, features: int) -> PlainHead | GaussianHead:
-    """Return the module that turns the encoder's features into a code."""
+def make_bottleneck(
+    bottleneck: PlainBottleneck | GaussianBottleneck, features: int, use_bias: bool = True
+) -> PlainHead | GaussianHead:
+    """Return the module that turns the encoder's features into a code.
+
+    ``use_bias`` concerns a plain code alone: a Gaussian mean's bias always has the KL term to answer to.
+    """
     match bottleneck:
         case PlainBottleneck(latent):
-            return PlainHead(features, latent)
+            return PlainHead(features, latent, use_bias)
         case GaussianBottleneck(latent):
             return GaussianHead(features, latent)

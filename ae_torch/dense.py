@@ -6,7 +6,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ae_core.spec import DenseBackbone, Spec
+from ae_core.spec import BatchNorm, DenseBackbone, Spec
 from ae_torch.bottleneck import Code, make_bottleneck
 from ae_torch.layers import Linear, make_activation, make_norm
 
@@ -34,7 +34,9 @@ class DenseEncoder(nn.Module):
         super().__init__()
         widths = (math.prod(spec.input_shape), *backbone.hidden)
         self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
-        self.bottleneck = make_bottleneck(spec.bottleneck, widths[-1])
+        # batch norm in the decoder's first block would take a code's bias away again
+        bias = not isinstance(backbone.norm, BatchNorm)
+        self.bottleneck = make_bottleneck(spec.bottleneck, widths[-1], use_bias=bias)
 
     def forward(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
         x = x.flatten(1)

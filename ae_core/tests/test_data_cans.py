@@ -95,3 +95,12 @@ def test_colour_is_the_same_can():
 def test_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+def test_picture_is_frozen():
+    """A published result can be repeated only while a can looks as it did: a row and a column, in thousandths."""
+    picture = draw_cans(np.array([[0.6, 0.7]]), (16, 16))[0, ..., 0] * 1000
+    row = [40, 40, 40, 462, 809, 848, 765, 725, 706, 671, 595, 433, 144, 40, 40, 40]
+    column = [40, 40, 446, 696, 765, 735, 641, 321, 321, 321, 321, 569, 735, 232, 40, 40]
+    np.testing.assert_allclose(picture[4], row, atol=0.51)
+    np.testing.assert_allclose(picture[:, 6], column, atol=0.51)

@@ -1,0 +1,43 @@
+"""What a data set is, and how its images are brought to the shape that a spec wants."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How images are brought to the shape that a spec wants."""
+
+    fit: Literal["exact", "pad", "resize"] = "exact"
+    """Images of another size: refused (exact), centred in zeros (pad), or stretched, bilinear (resize)."""
+
+    channels: Literal["exact", "gray", "rgb"] = "exact"
+    """Images with other channels: refused (exact), colour to its luma (gray), or gray repeated three times (rgb)."""
+
+    count: int = 10_000
+    """Number of images of a procedural data set."""
+
+    folder: Path = Path("data")
+    """Folder in which mnist/ and fashion-mnist/ lie, or into which they are downloaded."""
+
+    seed: int = 0
+    """Seed of a procedural data set."""
+
+
+DEFAULT_OPTIONS = DataOptions()
+
+
+class Dataset(NamedTuple):
+    """Images in [0, 1] with, where they are known, their labels and the factors that made them."""
+
+    name: str
+    images: Float32[np.ndarray, "N H W C"]
+    labels: Int64[np.ndarray, " N"] | None = None
+    factors: Float64[np.ndarray, "N F"] | None = None
+    factor_names: tuple[str, ...] = ()

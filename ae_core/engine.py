@@ -1,0 +1,95 @@
+"""What a twin offers to the command line, the training loop and the benchmarks: NumPy in, NumPy out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from ae_core.spec import Spec
+
+Tensors = Mapping[str, np.ndarray]
+"""Tensors of a weights file: PyTorch's names and layouts."""
+
+INFERENCE_BATCH = 256
+"""Images in one pass of encode, decode, reconstruct and evaluate."""
+
+CHUNK_BYTES = 2**26
+"""Images that travel in one dispatch when the data set does not lie on the device, in bytes."""
+
+
+class Steps(NamedTuple):
+    """Consecutive training steps, one row each; all randomness is in them."""
+
+    indices: Int64[np.ndarray, "K B"]
+    """Training images of each step; what lies behind its size is not read."""
+    sizes: Int64[np.ndarray, " K"]
+    """Number of images of each step."""
+    noise: Float64[np.ndarray, "K B L"]
+    """Standard normal numbers for the bottleneck."""
+    learning_rates: Float64[np.ndarray, " K"]
+    """Learning rate of each step."""
+
+
+class Inference(Protocol):
+    """A model with weights. Any number of images is taken, a batch at a time."""
+
+    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
+        """Return codes; of a Gaussian bottleneck, the means."""
+        ...
+
+    def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
+        """Return the images that codes stand for."""
+        ...
+
+    def reconstruct(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N H W C"]:
+        """Return ``decode(encode(images))``."""
+        ...
+
+    def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
+        """Return the loss and its terms, averaged over the images, without noise and with running statistics."""
+        ...
+
+
+class Trainer(Protocol):
+    """A training under way."""
+
+    capacity: int
+    """The most steps that one `advance` takes."""
+
+    def advance(self, steps: Steps) -> dict[str, Float64[np.ndarray, " K"]]:
+        """Take steps, wait for them, and return the loss and its terms at each."""
+        ...
+
+    def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
+        """Return the loss and its terms, as `Inference.evaluate` does, at the present weights."""
+        ...
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return a copy of the present weights."""
+        ...
+
+
+class Engine(Protocol):
+    """One of the twins."""
+
+    name: str
+    """``jax`` or ``torch``."""
+    variant: str
+    """How it trains by default, in a few words."""
+
+    def environment(self) -> dict[str, str]:
+        """Return versions, device and the state of float32 products."""
+        ...
+
+    def shapes(self, spec: Spec) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes of the tensors of a spec."""
+        ...
+
+    def infer(self, spec: Spec, tensors: Tensors) -> Inference:
+        """Return the model with these weights."""
+        ...
+
+    def train(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> Trainer:
+        """Begin a training on these images from these weights."""
+        ...

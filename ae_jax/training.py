@@ -1,0 +1,67 @@
+"""Training as a pair of pure functions, ``init`` and ``step``, over a state that is a plain pytree."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ae_jax.layers import SampleWeight
+from ae_jax.model import Model, Variables
+from ae_jax.optim import make_optimizer, moments
+from ae_jax.tensors import to_tensors
+
+
+class State(NamedTuple):
+    """Everything that training changes."""
+
+    step: Int[Array, ""]
+    variables: Variables
+    optimizer: Any
+
+
+class Batch(NamedTuple):
+    """One step's input; all randomness is in it."""
+
+    images: Float[Array, "B H W C"]
+    noise: Float[Array, "B L"]
+    learning_rate: Float[Array, ""]
+    weight: SampleWeight | None = None
+    """0 for samples that only fill up a shorter batch; 1 for all when absent."""
+
+
+class TrainingFunctions(NamedTuple):
+    """``init(variables) -> state`` and ``step(state, batch) -> (state, terms)``; terms holds the loss by name."""
+
+    init: Callable[[Variables], State]
+    step: Callable[[State, Batch], tuple[State, dict[str, Array]]]
+
+
+def make_training(model: Model) -> TrainingFunctions:
+    """Return the training functions of a model; both may be jitted, and step may donate its state."""
+    optimizer = make_optimizer(model.spec.training)
+
+    def init(variables: Variables) -> State:
+        return State(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+
+    def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
+        def loss(params: dict[str, Any]) -> tuple[Array, Any]:
+            variables = {"params": params, "batch_stats": state.variables["batch_stats"]}
+            result = model.loss(variables, batch.images, batch.noise, batch.weight)
+            return result.total, result
+
+        params = state.variables["params"]
+        grads, result = jax.grad(loss, has_aux=True)(params)
+        direction, memory = optimizer.update(grads, state.optimizer, params)
+        params = jax.tree.map(lambda p, d: p - batch.learning_rate * d, params, direction)
+        variables = {"params": params, "batch_stats": result.batch_stats}
+        return State(state.step + 1, variables, memory), {"loss": result.total, **result.terms}
+
+    return TrainingFunctions(init, step)
+
+
+def export_state(state: State) -> dict[str, np.ndarray]:
+    """Return parameters, running statistics and moments under PyTorch's names; moments begin with their slot."""
+    return {**to_tensors(state.variables), **moments(state.optimizer)}

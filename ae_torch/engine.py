@@ -1,0 +1,147 @@
+"""The PyTorch twin as the command line, the training loop and the benchmarks use it: NumPy in, NumPy out."""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, Steps, Tensors
+from ae_core.spec import Spec
+from ae_torch.model import Autoencoder
+from ae_torch.tensors import from_tensors, to_tensors
+from ae_torch.training import Batch, State, make_training
+
+MAX_STEPS = 256
+RESIDENT_BYTES = 2**31
+
+
+class Inference:
+    """A model with weights; see `ae_core.engine.Inference`."""
+
+    def __init__(self, spec: Spec, tensors: Tensors) -> None:
+        self.spec = spec
+        self.model = from_tensors(Autoencoder(spec), tensors).to(_device()).eval()
+
+    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
+        """Return codes; of a Gaussian bottleneck, the means."""
+        return self._map(lambda x: self.model.encode(x).z, images)
+
+    def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
+        """Return the images that codes stand for."""
+        return self._map(self.model.decode, z)
+
+    def reconstruct(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N H W C"]:
+        """Return ``decode(encode(images))``."""
+        return self._map(self.model.reconstruct, images)
+
+    def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
+        """Return the loss and its terms, averaged over the images, without noise and with running statistics."""
+        return _evaluate(self.model, images)
+
+    @torch.inference_mode()
+    def _map(self, function: Callable[[Tensor], Tensor], array: np.ndarray) -> np.ndarray:
+        return np.concatenate([function(part).cpu().numpy() for part in _batches(self.spec, array)])
+
+
+class Trainer:
+    """A training under way; see `ae_core.engine.Trainer`.
+
+    Images stay on the device where they fit; else those of each dispatch travel with it.
+    """
+
+    def __init__(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> None:
+        self.spec = spec
+        self.images = images
+        self.resident: Tensor | None = None
+        batch_bytes = spec.training.batch_size * images[0].size * np.dtype(spec.training.precision).itemsize
+        if images.size * np.dtype(spec.training.precision).itemsize <= RESIDENT_BYTES:
+            self.resident = _tensor(spec, images)
+        model = from_tensors(Autoencoder(spec), tensors).to(_device())
+        self.training = make_training(model)
+        self.state: State = self.training.init(model)
+        steps = -(-len(images) // spec.training.batch_size)
+        most = MAX_STEPS if self.resident is not None else max(1, CHUNK_BYTES // batch_bytes)
+        self.capacity = min(steps, most)
+
+    def advance(self, steps: Steps) -> dict[str, Float64[np.ndarray, " K"]]:
+        """Take steps, wait for them, and return the loss and its terms at each."""
+        logs: dict[str, list[Tensor]] = {}
+        for indices, size, noise, learning_rate in zip(*steps, strict=True):
+            chosen = indices[:size]
+            images = _tensor(self.spec, self.images[chosen]) if self.resident is None else self.resident[chosen]
+            batch = Batch(images, _tensor(self.spec, noise[:size]), float(learning_rate))
+            self.state, terms = self.training.step(self.state, batch)
+            for name, value in terms.items():
+                logs.setdefault(name, []).append(value)
+        return {name: torch.stack(values).cpu().numpy().astype(np.float64) for name, values in logs.items()}
+
+    def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
+        """Return the loss and its terms, as `Inference.evaluate` does, at the present weights."""
+        return _evaluate(self.state.model.eval(), images)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return a copy of the present weights."""
+        return to_tensors(self.state.model)
+
+
+class TorchEngine:
+    """The PyTorch twin; see `ae_core.engine.Engine`."""
+
+    name = "torch"
+    variant = "eager, channels_last, fused optimiser"
+
+    def environment(self) -> dict[str, str]:
+        """Return versions, device and the state of float32 products."""
+        device = _device()
+        return {
+            "torch": version("torch"),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": str(torch.get_num_threads()),
+            "float32 products": "full precision, pinned",
+        }
+
+    def shapes(self, spec: Spec) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes of the tensors of a spec."""
+        return Autoencoder(spec).shapes
+
+    def infer(self, spec: Spec, tensors: Tensors) -> Inference:
+        """Return the model with these weights."""
+        return Inference(spec, tensors)
+
+    def train(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> Trainer:
+        """Begin a training on these images from these weights."""
+        return Trainer(spec, tensors, images)
+
+
+@torch.inference_mode()
+def _evaluate(model: Autoencoder, images: np.ndarray) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for part in _batches(model.spec, images):
+        result = model.loss(part)
+        for name, value in {"loss": result.total, **result.terms}.items():
+            totals[name] = totals.get(name, 0.0) + value.item() * len(part)
+    return {name: total / len(images) for name, total in totals.items()}
+
+
+def _batches(spec: Spec, array: np.ndarray) -> Iterator[Tensor]:
+    for start in range(0, len(array), INFERENCE_BATCH):
+        yield _tensor(spec, array[start : start + INFERENCE_BATCH])
+
+
+def _tensor(spec: Spec, array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(spec.training.precision)).to(_device())
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # float32 means float32: by default cuDNN's convolutions may use TF32
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    return torch.device("cuda")
+
+
+ENGINE = TorchEngine()

@@ -1,0 +1,63 @@
+"""Training as a pair of functions, ``init`` and ``step``, over a state; the module and optimiser within change in place."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ae_torch.model import Autoencoder
+from ae_torch.optim import clip_by_global_norm, make_optimizer, moments
+from ae_torch.tensors import to_tensors
+
+
+class State(NamedTuple):
+    """Everything that training changes."""
+
+    step: int
+    model: Autoencoder
+    optimizer: torch.optim.Optimizer
+
+
+class Batch(NamedTuple):
+    """One step's input; all randomness is in it."""
+
+    images: Float[Tensor, "B H W C"]
+    noise: Float[Tensor, "B L"]
+    learning_rate: float
+
+
+class TrainingFunctions(NamedTuple):
+    """``init(model) -> state`` and ``step(state, batch) -> (state, terms)``; terms holds the loss by name."""
+
+    init: Callable[[Autoencoder], State]
+    step: Callable[[State, Batch], tuple[State, dict[str, Tensor]]]
+
+
+def make_training(model: Autoencoder) -> TrainingFunctions:
+    """Return the training functions of a model's spec."""
+    training = model.spec.training
+
+    def init(model: Autoencoder) -> State:
+        return State(0, model, make_optimizer(training, model.parameters()))
+
+    def step(state: State, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        model, optimizer = state.model.train(), state.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        result = model.loss(batch.images, batch.noise)
+        result.total.backward()
+        clip_by_global_norm(model.parameters(), training.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = batch.learning_rate
+        optimizer.step()
+        terms = {"loss": result.total, **result.terms}
+        return State(state.step + 1, model, optimizer), {name: value.detach() for name, value in terms.items()}
+
+    return TrainingFunctions(init, step)
+
+
+def export_state(state: State) -> dict[str, np.ndarray]:
+    """Return parameters, running statistics and moments; moments begin with their slot."""
+    return {**to_tensors(state.model), **moments(state.model, state.optimizer)}
