@@ -115,9 +115,9 @@ def fit(
         start: initial weights; drawn from the seed when absent.
 
     Raises:
-        SpecError: a batch of a single image would have no variance for batch norm to divide by.
+        SpecError: see `check_batches`.
     """
-    _check_batches(spec, len(train))
+    check_batches(spec, len(train))
     began = time.perf_counter()
     shapes = engine.shapes(spec)
     trainer = engine.train(spec, start or initial_weights(shapes, spec.initializer, seed), train)
@@ -223,7 +223,12 @@ def _chunks(per_epoch: int, trainer: Trainer, clock: _Clock, batch: int) -> Iter
         left -= number
 
 
-def _check_batches(spec: Spec, count: int) -> None:
+def check_batches(spec: Spec, count: int) -> None:
+    """Refuse batches that cannot be normalised.
+
+    Raises:
+        SpecError: a batch of a single vector would have no variance for batch norm to divide by.
+    """
     backbone, batch = spec.backbone, spec.training.batch_size
     if not isinstance(backbone.norm, BatchNorm):
         return

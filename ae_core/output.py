@@ -84,16 +84,27 @@ def check_file(path: Path, suffixes: tuple[str, ...], force: bool) -> None:
         raise OutputError(f"{path}: is there already; give --force to overwrite it, or another path")
 
 
-def make_folder(path: Path, force: bool) -> None:
-    """Create the folder of a run.
+def check_folder(path: Path, force: bool) -> None:
+    """Refuse the folder of a run before any work is done for it.
 
     Raises:
-        OutputError: it cannot be created or written, or holds something already and ``force`` is not given.
+        OutputError: it is not a folder, or holds something already and ``force`` is not given.
     """
     with _explained(path):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path}: cannot be written: it is not a folder")
         if path.is_dir() and any(path.iterdir()) and not force:
-            raise OutputError(f"{path}: holds a run already; give --force to overwrite it, or another folder")
+            raise OutputError(f"{path}: holds something already; give --force to overwrite it, or another folder")
+
+
+def make_folder(path: Path, files: tuple[str, ...]) -> None:
+    """Create the folder of a run, and take away the files of an earlier one.
+
+    Raises:
+        OutputError: it cannot be created or written.
+    """
+    with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
+        for name in files:
+            (path / name).unlink(missing_ok=True)

@@ -1,0 +1,24 @@
+"""The JAX twin: pure Flax modules, jitted training, on CPU, GPU and TPU.
+
+>>> import ae_jax
+>>> from ae_core import preset
+>>> model = ae_jax.build(preset("foster-ae"))
+>>> variables = model.init(seed=0)
+"""
+
+from ae_core.extras import require
+
+require("jax")
+
+from ae_jax.bottleneck import GaussianCode as GaussianCode  # noqa: E402
+from ae_jax.bottleneck import PlainCode as PlainCode  # noqa: E402
+from ae_jax.model import Autoencoder as Autoencoder  # noqa: E402
+from ae_jax.model import Loss as Loss  # noqa: E402
+from ae_jax.model import build as build  # noqa: E402
+from ae_jax.tensors import from_tensors as from_tensors  # noqa: E402
+from ae_jax.tensors import to_tensors as to_tensors  # noqa: E402
+from ae_jax.training import Batch as Batch  # noqa: E402
+from ae_jax.training import State as State  # noqa: E402
+from ae_jax.training import make_training as make_training  # noqa: E402
+from ae_jax.weights import load as load  # noqa: E402
+from ae_jax.weights import save as save  # noqa: E402

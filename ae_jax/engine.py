@@ -1,6 +1,5 @@
 """The JAX twin as the command line, the training loop and the benchmarks use it: NumPy in, NumPy out."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -115,7 +114,6 @@ class JaxEngine:
         return {
             **{package: version(package) for package in ("jax", "jaxlib", "flax", "optax")},
             "device": f"{jax.device_count()} × {device.device_kind} ({device.platform})",
-            "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
             "float32 products": "full precision, pinned",
         }
 

@@ -31,7 +31,7 @@ class Loss(NamedTuple):
     """The running statistics after this batch."""
 
 
-class Autoencoder(nn.Module):
+class _Module(nn.Module):
     """Encoder and decoder of a spec."""
 
     spec: Spec
@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class Model:
+class Autoencoder:
     """Pure functions of one spec. All take the variables first, and may be jitted, mapped and differentiated.
 
     Products of float32 numbers are computed in full float32 on every platform, never in TF32.
@@ -65,9 +65,9 @@ class Model:
     spec: Spec
 
     @cached_property
-    def module(self) -> Autoencoder:
+    def module(self) -> _Module:
         """The Linen module within."""
-        return Autoencoder(self.spec)
+        return _Module(self.spec)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -125,6 +125,6 @@ class Model:
             return self.module.apply(variables, method=function)
 
 
-def build(spec: Spec) -> Model:
+def build(spec: Spec) -> Autoencoder:
     """Return the model of a spec."""
-    return Model(spec)
+    return Autoencoder(spec)

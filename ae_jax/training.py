@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ae_jax.layers import SampleWeight
-from ae_jax.model import Model, Variables
+from ae_jax.model import Autoencoder, Variables
 from ae_jax.optim import make_optimizer, moments
 from ae_jax.tensors import to_tensors
 
@@ -39,7 +39,7 @@ class TrainingFunctions(NamedTuple):
     step: Callable[[State, Batch], tuple[State, dict[str, Array]]]
 
 
-def make_training(model: Model) -> TrainingFunctions:
+def make_training(model: Autoencoder) -> TrainingFunctions:
     """Return the training functions of a model; both may be jitted, and step may donate its state."""
     optimizer = make_optimizer(model.spec.training)
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ae_core.weights import check_tensors, load_weights, save_weights
-from ae_jax.model import Model, Variables, build
+from ae_jax.model import Autoencoder, Variables, build
 from ae_jax.tensors import from_tensors, to_tensors
 
 
-def save(path: Path, model: Model, variables: Variables) -> None:
+def save(path: Path, model: Autoencoder, variables: Variables) -> None:
     """Write a weights file that either twin loads.
 
     Raises:
@@ -16,7 +16,7 @@ def save(path: Path, model: Model, variables: Variables) -> None:
     save_weights(path, model.spec, to_tensors(variables))
 
 
-def load(path: Path) -> tuple[Model, Variables]:
+def load(path: Path) -> tuple[Autoencoder, Variables]:
     """Read a weights file that either twin wrote.
 
     Raises:

@@ -1,0 +1,23 @@
+"""The PyTorch twin: the reference, ordinary modules, on CPU and GPU.
+
+>>> import ae_torch
+>>> from ae_core import preset
+>>> model = ae_torch.build(preset("foster-ae")).init(seed=0)
+"""
+
+from ae_core.extras import require
+
+require("torch")
+
+from ae_torch.bottleneck import GaussianCode as GaussianCode  # noqa: E402
+from ae_torch.bottleneck import PlainCode as PlainCode  # noqa: E402
+from ae_torch.model import Autoencoder as Autoencoder  # noqa: E402
+from ae_torch.model import Loss as Loss  # noqa: E402
+from ae_torch.model import build as build  # noqa: E402
+from ae_torch.tensors import from_tensors as from_tensors  # noqa: E402
+from ae_torch.tensors import to_tensors as to_tensors  # noqa: E402
+from ae_torch.training import Batch as Batch  # noqa: E402
+from ae_torch.training import State as State  # noqa: E402
+from ae_torch.training import make_training as make_training  # noqa: E402
+from ae_torch.weights import load as load  # noqa: E402
+from ae_torch.weights import save as save  # noqa: E402

@@ -23,10 +23,10 @@ class DataOptions:
     count: int = 10_000
     """Number of images of a procedural data set."""
 
-    folder: Path = Path("data")
+    data_folder: Path = Path("data")
     """Folder in which mnist/ and fashion-mnist/ lie, or into which they are downloaded."""
 
-    seed: int = 0
+    data_seed: int = 0
     """Seed of a procedural data set."""
 
 

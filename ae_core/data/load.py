@@ -26,11 +26,11 @@ def load(source: str, shape: Shape, options: DataOptions = DEFAULT_OPTIONS) -> D
     Raises ``DataError`` for a source that is unknown or damaged, or that ``options`` do not bring to ``shape``.
     """
     if source == "cans":
-        return cans(options.count, shape[:2], options.seed, shape[2])
+        return cans(options.count, shape[:2], options.data_seed, shape[2])
     if source == "digits":
         return _fitted(digits(), shape, options, source)
     if source in NAMES:
-        return _fitted(mnist(source, options.folder), shape, options, source)
+        return _fitted(mnist(source, options.data_folder), shape, options, source)
     return read_images(source, shape, options)
 
 

@@ -24,7 +24,7 @@ def test_longer_set_begins_with_the_shorter():
 
 @pytest.mark.parametrize("shape", [(32, 32, 1), (8, 8, 1), (1, 1, 1), (20, 48, 3), (50, 7, 1), (128, 128, 3)])
 def test_any_size(shape):
-    dataset = load("cans", shape, DataOptions(count=5, seed=1))
+    dataset = load("cans", shape, DataOptions(count=5, data_seed=1))
     assert dataset.images.shape == (5, *shape)
     assert dataset.images.dtype == np.float32
     assert dataset.images.min() >= 0

@@ -44,14 +44,14 @@ def _check(dataset):
 @pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")])
 def test_found_on_disk(tmp_path, place, pack, suffix):
     _write(tmp_path / place, pack, suffix)
-    _check(load("mnist", (28, 28, 1), DataOptions(folder=tmp_path)))
+    _check(load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path)))
 
 
 def test_own_folder_wins(tmp_path):
     """The files of one data set beside the folder of the other are not taken for it."""
     _write(tmp_path / "mnist")
     _write(tmp_path, parts={name: np.zeros_like(array) for name, array in PARTS.items()})
-    _check(load("mnist", (28, 28, 1), DataOptions(folder=tmp_path)))
+    _check(load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_own_folder_wins(tmp_path):
 def test_files_that_do_not_belong_together(tmp_path, name, array, message):
     _write(tmp_path / "mnist", parts={**PARTS, name: array})
     with pytest.raises(DataError, match=message):
-        load("mnist", (28, 28, 1), DataOptions(folder=tmp_path))
+        load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path))
 
 
 class _Silent(SimpleHTTPRequestHandler):
@@ -94,7 +94,7 @@ def _names(folder):
 
 
 def test_download_once(tmp_path, server, capsys):
-    options = DataOptions(folder=tmp_path / "data")
+    options = DataOptions(data_folder=tmp_path / "data")
     _check(load("mnist", (28, 28, 1), options))
     assert _names(tmp_path / "data" / "mnist") == sorted(f"{name}.gz" for name in FILES)
     for path in server.iterdir():
@@ -106,7 +106,7 @@ def test_download_once(tmp_path, server, capsys):
 def test_download_only_what_is_missing(tmp_path, server):
     _write(tmp_path / "data" / "mnist", parts={FILES[0]: PARTS[FILES[0]]})
     (server / f"{FILES[0]}.gz").unlink()
-    _check(load("mnist", (28, 28, 1), DataOptions(folder=tmp_path / "data")))
+    _check(load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path / "data")))
 
 
 @pytest.mark.parametrize("content", [b"<html>log in to this network</html>", b""])
@@ -115,14 +115,14 @@ def test_wrong_digest_is_not_kept(tmp_path, server, content):
     with pytest.raises(
         DataError, match=rf"{FILES[1]}\.gz: its SHA-256 is [0-9a-f]{{64}}, must be {SHA256['mnist'][1]}"
     ):
-        load("mnist", (28, 28, 1), DataOptions(folder=tmp_path / "data"))
+        load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path / "data"))
     assert _names(tmp_path / "data" / "mnist") == [f"{FILES[0]}.gz"]
 
 
 def test_missing_on_the_server(tmp_path, server):
     (server / f"{FILES[0]}.gz").unlink()
     with pytest.raises(DataError, match=r"cannot be downloaded to .*mnist \(.*[Nn]ot [Ff]ound\): put "):
-        load("mnist", (28, 28, 1), DataOptions(folder=tmp_path / "data"))
+        load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path / "data"))
     assert _names(tmp_path / "data" / "mnist") == []
 
 
@@ -130,7 +130,7 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setitem(URLS, "fashion-mnist", "http://127.0.0.1:9/")
     with pytest.raises(DataError) as caught:
-        load("fashion-mnist", (28, 28, 1), DataOptions(folder=tmp_path))
+        load("fashion-mnist", (28, 28, 1), DataOptions(data_folder=tmp_path))
     line = str(caught.value)
     assert "\n" not in line
     assert all(name in line for name in FILES)
@@ -140,7 +140,7 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
 def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DataError, match="cannot be downloaded to"):
-        load("mnist", (28, 28, 1), DataOptions(folder=tmp_path / "data"))
+        load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path / "data"))
 
 
 def test_real_digests_are_well_formed():

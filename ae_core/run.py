@@ -1,0 +1,194 @@
+"""A training run and the folder it leaves: weights, report and figures."""
+
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from ae_core import figures
+from ae_core.data import DataOptions, Dataset, load, split
+from ae_core.engine import Engine
+from ae_core.environment import environment
+from ae_core.errors import SpecError
+from ae_core.loop import Fit, check_batches, fit
+from ae_core.metrics import mse, pca_mse
+from ae_core.output import check_folder, make_folder, write_json
+from ae_core.presets import preset
+from ae_core.progress import TrainingProgress
+from ae_core.spec import Precision, Spec, load_spec, spec_to_json
+from ae_core.weights import check_tensors, load_weights, save_weights
+
+SCHEMA = "twin-autoencoders/run/1"
+CURVE_POINTS = 500
+FILES = ("weights.safetensors", "report.json", "reconstructions.png", "loss.png", "latent.png")
+
+Flat = Annotated[DataOptions, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Train an autoencoder; leaves weights, report and figures in a folder."""
+
+    out: Path
+    """Folder for the run; must be empty or new."""
+    preset: str | None = None
+    """Name of a preset; foster-ae where neither preset nor spec is given."""
+    spec: Path | None = None
+    """JSON file with a spec."""
+    data: str = "cans"
+    """Images: cans, digits, mnist, fashion-mnist, or a .npy, .npz, IDX or picture file, or a folder of pictures."""
+    data_options: Flat = field(default_factory=DataOptions)
+    """How the images are brought to the spec's shape."""
+    heldout: float = 0.1
+    """Fraction of the images that is kept back to judge by."""
+    epochs: int | None = None
+    """Passes over the training images; the spec's where absent."""
+    batch_size: int | None = None
+    """Images a step; the spec's where absent."""
+    learning_rate: float | None = None
+    """Peak learning rate; the spec's where absent."""
+    precision: Precision | None = None
+    """float32 or float64; the spec's where absent."""
+    seed: int = 0
+    """Of the split, initial weights, batch order and noise."""
+    start: Path | None = None
+    """Weights file to start from, in place of drawn weights."""
+    force: bool = False
+    """Overwrite a run that is there."""
+
+
+def choose_spec(options: RunOptions) -> Spec:
+    """Return the spec that the options name, with their overrides.
+
+    Raises:
+        SpecError: both a preset and a file are given, or the result is not a valid spec.
+    """
+    if options.preset is not None and options.spec is not None:
+        raise SpecError("given both --preset and --spec; right is one of them")
+    spec = load_spec(options.spec) if options.spec is not None else preset(options.preset or "foster-ae")
+    training = spec.training
+    if options.learning_rate is not None:
+        training = replace(training, optimizer=replace(training.optimizer, learning_rate=options.learning_rate))
+    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "precision")}
+    return replace(spec, training=replace(training, **{k: v for k, v in given.items() if v is not None}))
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set, cut in two."""
+
+    data: Dataset
+    train: np.ndarray
+    heldout: np.ndarray
+    heldout_indices: np.ndarray
+    description: dict[str, Any]
+    """For a report: name, shape, counts, options and the SHA-256 of the images."""
+
+
+def load_split(options: RunOptions, spec: Spec) -> Split:
+    """Load the images that the options name and keep some back.
+
+    Raises:
+        DataError: they cannot be used; the message says why.
+    """
+    data = load(options.data, spec.input_shape, options.data_options)
+    train, heldout = split(len(data.images), options.heldout, options.seed)
+    description = {
+        "name": data.name,
+        "shape": list(data.images.shape),
+        "train": len(train),
+        "heldout": len(heldout),
+        "fit": options.data_options.fit,
+        "channels": options.data_options.channels,
+        "sha256": sha256(data.images.tobytes()).hexdigest(),
+    }
+    return Split(data, data.images[train], data.images[heldout], heldout, description)
+
+
+def train_run(engine: Engine, options: RunOptions) -> Fit:
+    """Train as the options say and leave the run's folder.
+
+    Raises:
+        UserError: the spec, the data, the weights to start from or the folder cannot be used; nothing is left behind.
+    """
+    check_folder(options.out, options.force)
+    spec = choose_spec(options)
+    start = None
+    if options.start is not None:
+        start = load_weights(options.start).tensors
+        check_tensors(start, engine.shapes(spec), str(options.start))
+    images = load_split(options, spec)
+    check_batches(spec, len(images.train))
+    make_folder(options.out, FILES)
+    with TrainingProgress(engine.name, spec.training.epochs) as watcher:
+        result = fit(
+            engine,
+            spec,
+            images.train,
+            images.heldout,
+            options.seed,
+            watcher,
+            lambda tensors: save_weights(options.out / FILES[0], spec, tensors),
+            start,
+        )
+    _write_report(engine, options, spec, images, result)
+    return result
+
+
+def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split, result: Fit) -> None:
+    model = engine.infer(spec, result.tensors)
+    recon = model.reconstruct(images.heldout)
+    curve = _thinned(result.step_losses)
+    report = {
+        "schema": SCHEMA,
+        "engine": engine.name,
+        "variant": engine.variant,
+        "status": result.status,
+        "message": result.message,
+        "environment": environment() | engine.environment(),
+        "spec": spec_to_json(spec),
+        "data": images.description,
+        "seed": options.seed,
+        "epochs": [asdict(epoch) for epoch in result.epochs],
+        "best_epoch": result.best_epoch,
+        "heldout": {
+            **result.epochs[result.best_epoch].heldout,
+            "mse": mse(images.heldout, recon),
+            "pca_mse": pca_mse(images.train, images.heldout, spec.bottleneck.latent),
+        },
+        "curve": {"steps": curve.steps.tolist(), "losses": curve.losses.tolist()},
+        "images_per_second": result.images_per_second,
+        "seconds": result.seconds,
+    }
+    write_json(options.out / "report.json", report)
+    shown = np.linspace(0, len(recon) - 1, min(10, len(recon))).astype(int)
+    rows = {"original": images.heldout[shown], "reconstruction": recon[shown].astype(np.float32)}
+    figures.save_figure(options.out / "reconstructions.png", figures.image_rows(rows))
+    per_epoch = -(-len(images.train) // spec.training.batch_size)
+    steps = np.array([min(epoch.epoch * per_epoch, len(result.step_losses)) for epoch in result.epochs])
+    heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs])
+    whole = figures.Curve(curve.steps, curve.losses, steps, heldout)
+    figures.save_figure(options.out / "loss.png", figures.loss_curves({engine.name: whole}))
+    colour, name, discrete = colouring(images)
+    codes = {engine.name: model.encode(images.heldout)}
+    figures.save_figure(options.out / "latent.png", figures.latent_scatter(codes, colour, name, discrete))
+
+
+def colouring(images: Split) -> tuple[np.ndarray | None, str, bool]:
+    """Return what to colour held-out codes by, its name, and whether it is a class: labels, else the first factor."""
+    if images.data.labels is not None:
+        return images.data.labels[images.heldout_indices], "label", True
+    if images.data.factors is not None:
+        return images.data.factors[images.heldout_indices, 0], images.data.factor_names[0], False
+    return None, "", False
+
+
+def _thinned(losses: list[float]) -> figures.Curve:
+    """Average neighbouring steps until there are few enough to draw."""
+    block = max(1, -(-len(losses) // CURVE_POINTS))
+    blocks = [losses[i : i + block] for i in range(0, len(losses), block)]
+    ends = np.array([min((i + 1) * block, len(losses)) for i in range(len(blocks))])
+    return figures.Curve(ends, np.array([np.mean(b) for b in blocks]), np.array([]), np.array([]))
