@@ -65,7 +65,7 @@ class Autoencoder:
     spec: Spec
 
     @cached_property
-    def module(self) -> _Module:
+    def _module(self) -> _Module:
         """The Linen module within."""
         return _Module(self.spec)
 
@@ -73,7 +73,7 @@ class Autoencoder:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of all tensors of the weights file, in PyTorch's layout."""
         images = jax.ShapeDtypeStruct((1, *self.spec.input_shape), np.float32)
-        return tensor_shapes(jax.eval_shape(self.module.init, jax.random.key(0), images))
+        return tensor_shapes(jax.eval_shape(self._module.init, jax.random.key(0), images))
 
     def init(self, seed: int = 0) -> Variables:
         """Return initial variables; the PyTorch twin's are the same numbers."""
@@ -113,7 +113,7 @@ class Autoencoder:
         weight = jax.numpy.ones(x.shape[0], x.dtype) if weight is None else weight
         forward = lambda module: module(x, noise, weight if train else None)  # noqa: E731
         with jax.default_matmul_precision("highest"):
-            (code, output), updated = self.module.apply(variables, method=forward, mutable=["batch_stats"])
+            (code, output), updated = self._module.apply(variables, method=forward, mutable=["batch_stats"])
         values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
         weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
         terms = {name: (values * weight).sum() / weight.sum() for name, (_, values) in weighted.items()}
@@ -122,7 +122,7 @@ class Autoencoder:
 
     def _apply(self, variables: Variables, function: Any) -> Any:
         with jax.default_matmul_precision("highest"):
-            return self.module.apply(variables, method=function)
+            return self._module.apply(variables, method=function)
 
 
 def build(spec: Spec) -> Autoencoder:

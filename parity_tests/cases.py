@@ -1,0 +1,84 @@
+"""The table of cases: every spec that the suite holds the twins to. A new model adds its tests by adding a row."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from ae_core.presets import PRESETS
+from ae_core.rng import generator
+from ae_core.spec import (
+    SGD,
+    Adam,
+    AdamW,
+    BatchNorm,
+    BernoulliLikelihood,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    GaussianLikelihood,
+    GroupNorm,
+    LayerNorm,
+    PlainBottleneck,
+    Schedule,
+    Spec,
+    Training,
+)
+
+_CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
+_DENSE = DenseBackbone(hidden=(24, 16))
+_PLAIN, _VAE = PlainBottleneck(3), GaussianBottleneck(3, kl_weight=0.7)
+_BERNOULLI, _GAUSSIAN = BernoulliLikelihood("sum"), GaussianLikelihood(variance=0.3, reduction="sum", weight=1.5)
+# 20 images in batches of 6: the fourth batch of each epoch has 2
+_ADAM = Training(Adam(1e-3), batch_size=6)
+_ADAMW = Training(AdamW(2e-3, b2=0.99, eps=1e-6, weight_decay=0.05), Schedule("cosine", 3, 0.1), batch_size=6)
+_SGD = Training(SGD(1e-3, momentum=0.8), Schedule("constant", 5), clip_norm=0.5, batch_size=6)
+
+IMAGES = 20
+"""Number of images that a case is run on."""
+
+CASES: dict[str, Spec] = {
+    **{name: replace(spec, training=replace(spec.training, batch_size=6)) for name, spec in PRESETS.items()},
+    "conv same": Spec((12, 8, 1), _CONV, _PLAIN, training=_ADAM),
+    "conv torch": Spec((12, 8, 1), replace(_CONV, padding="torch"), _PLAIN, training=_ADAM),
+    "conv same, 3 channels, vae": Spec((8, 12, 3), _CONV, _VAE, _GAUSSIAN, training=_ADAMW),
+    "conv torch, 3 channels, vae": Spec((8, 12, 3), replace(_CONV, padding="torch"), _VAE, _BERNOULLI, training=_SGD),
+    "conv same, odd shape": Spec((15, 9, 1), replace(_CONV, strides=(3, 1)), _PLAIN, _GAUSSIAN, training=_SGD),
+    "conv torch, odd shape": Spec((15, 9, 2), replace(_CONV, strides=(3, 1), padding="torch"), _VAE, training=_ADAM),
+    "conv torch, 7×5": Spec((7, 5, 1), replace(_CONV, strides=(1, 1), padding="torch"), _PLAIN, training=_ADAMW),
+    "conv same, kernel 5": Spec((12, 8, 1), replace(_CONV, kernel=5), _VAE, training=_ADAM),
+    "conv torch, kernel 5": Spec((12, 8, 3), replace(_CONV, kernel=5, padding="torch"), _PLAIN, training=_SGD),
+    "conv same, kernel 4": Spec((12, 8, 1), replace(_CONV, kernel=4), _PLAIN, training=_ADAM),
+    "conv same, kernel 2": Spec((12, 8, 3), replace(_CONV, kernel=2), _VAE, training=_SGD),
+    "conv same, kernel 1": Spec((12, 8, 1), replace(_CONV, kernel=1), _PLAIN, training=_ADAM),
+    "conv torch, kernel 1": Spec((12, 8, 1), replace(_CONV, kernel=1, padding="torch"), _PLAIN, training=_ADAM),
+    "conv same, kernel 2, stride 3": Spec((9, 18, 1), replace(_CONV, kernel=2, strides=(3, 3)), _PLAIN, training=_ADAM),
+    "conv batch norm": Spec((12, 8, 1), replace(_CONV, norm=BatchNorm(1e-4, 0.2)), _PLAIN, training=_ADAM),
+    "conv torch, batch norm, vae": Spec(
+        (12, 8, 3), replace(_CONV, padding="torch", norm=BatchNorm(1e-3)), _VAE, training=_SGD
+    ),
+    "conv group norm": Spec((12, 8, 1), replace(_CONV, norm=GroupNorm(2, 1e-4)), _VAE, training=_ADAMW),
+    "conv layer norm": Spec((12, 8, 1), replace(_CONV, norm=LayerNorm(1e-4)), _PLAIN, training=_ADAM),
+    "conv leaky_relu": Spec(
+        (12, 8, 1), replace(_CONV, activation="leaky_relu", negative_slope=0.2), _PLAIN, training=_ADAM
+    ),
+    "conv silu": Spec((12, 8, 1), replace(_CONV, activation="silu"), _VAE, training=_ADAM),
+    "conv gelu_erf": Spec((12, 8, 1), replace(_CONV, activation="gelu_erf"), _PLAIN, training=_ADAMW),
+    "conv gelu_tanh": Spec((12, 8, 1), replace(_CONV, activation="gelu_tanh"), _PLAIN, training=_SGD),
+    "conv he_normal": Spec((12, 8, 1), _CONV, _PLAIN, initializer="he_normal", training=_ADAM),
+    "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
+    "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
+    "dense 3 channels": Spec((6, 5, 3), _DENSE, _PLAIN, _GAUSSIAN, training=_SGD),
+    "dense batch norm": Spec((6, 5, 1), replace(_DENSE, norm=BatchNorm()), _PLAIN, training=_ADAM),
+    "dense batch norm, vae": Spec((6, 5, 1), replace(_DENSE, norm=BatchNorm(1e-3, 1.0)), _VAE, training=_ADAMW),
+    "dense group norm": Spec((6, 5, 1), replace(_DENSE, norm=GroupNorm(4)), _VAE, training=_SGD),
+    "dense layer norm": Spec((6, 5, 1), replace(_DENSE, norm=LayerNorm()), _PLAIN, _GAUSSIAN, training=_ADAM),
+    "dense silu": Spec((6, 5, 1), replace(_DENSE, activation="silu"), _VAE, training=_ADAM),
+    "dense gelu_erf": Spec((6, 5, 1), replace(_DENSE, activation="gelu_erf"), _PLAIN, training=_ADAM),
+}
+
+
+def images_of(spec: Spec, seed: int = 0, count: int = IMAGES) -> Float32[np.ndarray, "N H W C"]:
+    """Return random images for a case; a tenth of the pixels is exactly 0 and a tenth exactly 1, as in real data."""
+    x = generator(seed, "case").uniform(-0.125, 1.125, (count, *spec.input_shape))
+    return np.clip(x, 0, 1).astype(np.float32)

@@ -1,0 +1,134 @@
+"""Both twins, asked the same questions, answering in NumPy under the same names."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+from jaxtyping import Float
+
+import ae_jax
+import ae_jax.engine
+import ae_torch
+import ae_torch.engine
+from ae_core.engine import Steps, Tensors
+from ae_core.spec import Spec
+from ae_jax.training import export_state as export_jax
+from ae_torch.training import export_state as export_torch
+
+Images = Float[np.ndarray, "B H W C"]
+Noise = Float[np.ndarray, "B L"]
+Arrays = dict[str, np.ndarray]
+
+
+class Pass(NamedTuple):
+    """One training-mode forward and backward pass."""
+
+    taps: Arrays
+    """Output of every module, images as [B, H, W, C]."""
+    terms: Arrays
+    """The loss and its terms."""
+    gradients: Arrays
+    """Gradient of the loss by every parameter, in PyTorch's layout."""
+    state: Arrays
+    """Running statistics after the pass."""
+
+
+def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass:
+    """Run the JAX twin forward and backward."""
+    precision = spec.training.precision
+    with jax.enable_x64(precision == "float64"):
+        model = ae_jax.build(spec)
+        variables = ae_jax.from_tensors(tensors, precision)
+        x, eps = images.astype(precision), noise.astype(precision)
+
+        def loss(params: Any) -> Any:
+            result = model.loss({**variables, "params": params}, x, eps)
+            return result.total, result
+
+        gradients, result = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+        weight = np.ones(len(x), precision)
+        forward = jax.jit(
+            lambda variables: model._module.apply(
+                variables, x, eps, weight, capture_intermediates=True, mutable=["intermediates", "batch_stats"]
+            )[1]["intermediates"]
+        )
+        taps = dict(_jax_taps(forward(variables), ""))
+        return Pass(
+            {name: np.asarray(value) for name, value in taps.items()},
+            {name: np.asarray(value) for name, value in {"loss": result.total, **result.terms}.items()},
+            ae_jax.to_tensors({"params": gradients}),
+            ae_jax.to_tensors({"params": {}, "batch_stats": result.batch_stats}),
+        )
+
+
+def _jax_taps(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if key != "__call__":
+            # as in the weights file: PyTorch's blocks.0 is Linen's blocks_0
+            stem, _, number = key.rpartition("_")
+            yield from _jax_taps(value, f"{path}.{stem}.{number}" if number.isdigit() else f"{path}.{key}")
+        else:
+            yield from _flat(path.removeprefix("."), value[0])
+
+
+def _flat(name: str, output: Any) -> Iterator[tuple[str, Any]]:
+    fields = getattr(output, "_fields", None)
+    if fields:
+        for field, value in zip(fields, output, strict=True):
+            yield f"{name}:{field}", value
+    elif isinstance(output, tuple):
+        for i, value in enumerate(output):
+            yield from _flat(f"{name}[{i}]", value)
+    else:
+        yield name, output
+
+
+def torch_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass:
+    """Run the PyTorch twin forward and backward."""
+    precision = spec.training.precision
+    model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train()
+    taps: dict[str, Any] = {}
+
+    def tap(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            for place, value in _flat(name, output):
+                inner = value.ndim == 4 and name not in ("", "decoder")
+                taps[place] = value.detach().movedim(1, -1) if inner else value.detach()
+
+        return hook
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(tap(name))
+    result = model.loss(torch.from_numpy(images.astype(precision)), torch.from_numpy(noise.astype(precision)))
+    result.total.backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    running = ("running_mean", "running_var")
+    return Pass(
+        {name: value.numpy() for name, value in taps.items()},
+        {name: value.detach().numpy() for name, value in {"loss": result.total, **result.terms}.items()},
+        {name: gradient.numpy() for name, gradient in gradients.items()},
+        {name: value for name, value in ae_torch.to_tensors(model).items() if name.endswith(running)},
+    )
+
+
+class Stepper(NamedTuple):
+    """A twin's own training, as the command line runs it."""
+
+    advance: Callable[[Steps], dict[str, np.ndarray]]
+    """Take steps and return loss terms."""
+    export: Callable[[], Arrays]
+    """Return parameters, statistics and moments."""
+
+
+def jax_stepper(spec: Spec, tensors: Tensors, images: Images) -> Stepper:
+    """Begin a training of the JAX twin."""
+    trainer = ae_jax.engine.ENGINE.train(spec, tensors, images)
+    return Stepper(trainer.advance, lambda: export_jax(trainer.state))
+
+
+def torch_stepper(spec: Spec, tensors: Tensors, images: Images) -> Stepper:
+    """Begin a training of the PyTorch twin."""
+    trainer = ae_torch.engine.ENGINE.train(spec, tensors, images)
+    return Stepper(trainer.advance, lambda: export_torch(trainer.state))
