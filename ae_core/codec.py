@@ -5,6 +5,7 @@ A field that may hold one of several dataclasses is written with the class's ``k
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -59,7 +60,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _decode_tuple(args, value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise SpecError(f"{where}: given {_show(value)}; right is {_NOUNS.get(hint, hint)}")

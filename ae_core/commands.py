@@ -1,6 +1,7 @@
 """The commands of both twins, as dataclasses: their fields are the flags, their docstrings the help."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -181,7 +182,7 @@ def _read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
         z = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; right is a .npy file of codes") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a .npy array ({' '.join(str(error).split())})") from None
     latent = spec.bottleneck.latent
     if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != latent or len(z) == 0:

@@ -142,7 +142,8 @@ def loss_curves(curves: Mapping[str, Curve], x_label: str = "step") -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.set_xlabel(x_label, fontsize=_LABEL)
     axes.set_ylabel("loss", fontsize=_LABEL)
-    axes.legend(frameon=False, fontsize=_LABEL, handlelength=2.6)
+    if axes.get_lines():
+        axes.legend(frameon=False, fontsize=_LABEL, handlelength=2.6)
     return figure
 
 

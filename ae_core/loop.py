@@ -154,8 +154,8 @@ class _Best:
 
     def judge(self, epoch: int, means: dict[str, float], started: float) -> Epoch:
         terms = self.trainer.evaluate(self.heldout)
-        if terms["loss"] < self.loss:
-            self.loss = terms["loss"]
+        if epoch == 0 or terms["loss"] < self.loss:
+            self.loss = terms["loss"] if np.isfinite(terms["loss"]) else np.inf
             self.result.tensors, self.result.best_epoch = self.trainer.tensors(), epoch
             self.keep(self.result.tensors)
         self.result.epochs.append(Epoch(epoch, means, terms, time.perf_counter() - started))

@@ -76,12 +76,13 @@ def check_file(path: Path, suffixes: tuple[str, ...], force: bool) -> None:
     """
     if path.suffix not in suffixes:
         raise OutputError(f'{path}: given the suffix "{path.suffix}"; right is {" or ".join(suffixes)}')
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: cannot be written: {path.parent} is not a folder")
-    if path.is_dir():
-        raise OutputError(f"{path}: cannot be written: it is a folder")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: is there already; give --force to overwrite it, or another path")
+    with _explained(path):
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: cannot be written: {path.parent} is not a folder")
+        if path.is_dir():
+            raise OutputError(f"{path}: cannot be written: it is a folder")
+        if path.exists() and not force:
+            raise OutputError(f"{path}: is there already; give --force to overwrite it, or another path")
 
 
 def check_folder(path: Path, force: bool) -> None:

@@ -6,6 +6,7 @@ framework is ever relied on.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -21,7 +22,7 @@ Precision = Literal["float32", "float64"]
 
 
 def _check(ok: bool, field: str, given: object, right: str) -> None:
-    if not ok:
+    if not ok or (isinstance(given, float) and not math.isfinite(given)):
         raise SpecError(f"{field}: given {given}; right is {right}")
 
 
@@ -348,4 +349,6 @@ def load_spec(path: Path) -> Spec:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise SpecError(f"{path}: not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, a thousand brackets
+        raise SpecError(f"{path}: not JSON that can be read: {error}") from None
     return spec_from_json(value, str(path))

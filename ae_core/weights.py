@@ -51,7 +51,17 @@ def save_weights(path: Path, spec: Spec, tensors: Mapping[str, np.ndarray]) -> N
         "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sha256": json.dumps(sums),
     }
-    write_bytes(path, _serialize(contiguous, metadata))
+    write_bytes(path, _canonical(_serialize(contiguous, metadata)))
+
+
+def _canonical(data: bytes) -> bytes:
+    """Sort the header, which safetensors writes in no particular order: equal weights are equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(dict(sorted(header.items()))).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_weights(path: Path) -> Weights:
@@ -63,14 +73,14 @@ def load_weights(path: Path) -> Weights:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            spec, sums = _metadata(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; right is a weights file written by train") from None
-    except (OSError, SafetensorError, UnicodeDecodeError) as error:
+    except (OSError, SafetensorError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        # the last two are what safetensors raises for a dtype that NumPy does not have
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: truncated, damaged, or not a safetensors file ({reason})") from None
-    spec, sums = _metadata(path, metadata)
     for name in sorted(sums.keys() | tensors.keys()):
         if name not in tensors:
             raise WeightsError(f'{path}: tensor "{name}" is missing')
@@ -94,7 +104,7 @@ def _metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Spec, dict[str, 
     try:
         sums = json.loads(metadata["sha256"])
         return spec_from_json(json.loads(text)), dict(sums)
-    except (json.JSONDecodeError, ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise WeightsError(f"{path}: damaged: the metadata is not JSON") from None
     except SpecError as error:
         raise WeightsError(f"{path}: foreign spec: {error}") from None

@@ -33,7 +33,7 @@ tbody:first-child tr:first-child > *, thead tr > * { border-top: 0; }
 thead th { color: var(--muted); font-size: 0.875rem; }
 tbody th { color: var(--muted); }
 .summary thead th { color: var(--ink); font-size: 1rem; font-weight: 600; }
-.summary td, .summary thead th, .parity .number { text-align: right; }
+.summary td, .summary thead th + th, .parity .number { text-align: right; }
 .parity tbody th { color: var(--ink); overflow-wrap: anywhere; }
 .parity .number { white-space: nowrap; }
 .parity tr.failed > * { font-weight: 700; color: var(--bad); }
@@ -159,9 +159,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if type(value) is int else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _table(kind: str, head: list[str], rows: Iterable[str]) -> str:

@@ -40,10 +40,15 @@ class Check(NamedTuple):
 
 
 def normwise(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> float:
-    """Return ‖a − b‖ / max(‖a‖, ‖b‖), Euclidean, in float64: 0 for equal arrays, infinity for differing shapes."""
+    """Return ‖a − b‖ / max(‖a‖, ‖b‖), Euclidean, in float64: 0 for equal arrays.
+
+    Differing shapes, and a NaN or an infinity on either side, are infinitely far apart.
+    """
     if a.shape != b.shape:
         return float("inf")
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return float("inf")
     if np.array_equal(x, y):
         return 0.0
     return float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.linalg.norm(y)))

@@ -1,0 +1,195 @@
+"""The main job: prove the twins equal on a spec and its data, train both, and show what came of it side by side."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from ae_core import figures
+from ae_core.cli import load_engine
+from ae_core.commands import Train
+from ae_core.environment import environment
+from ae_core.errors import UserError
+from ae_core.init import initial_weights
+from ae_core.loop import check_batches
+from ae_core.metrics import mse
+from ae_core.output import check_folder, make_folder, write_bytes, write_json
+from ae_core.run import FILES, RunOptions, Split, choose_spec, colouring, load_split
+from ae_core.spec import Spec, spec_to_json
+from ae_core.weights import load_weights, save_weights
+from benchmarks.html import render
+from benchmarks.table import TWINS, summary
+from parity_tests.check import Check, worst
+from parity_tests.identity import check_identity
+
+SCHEMA = "twin-autoencoders/report/1"
+START = "initial.safetensors"
+PICTURES = {
+    "reconstructions.png": "Held-out images, both twins' reconstructions, and their difference",
+    "loss.png": "Training loss at each step and held-out loss after each epoch",
+    "latent.png": "Codes of the held-out images",
+    "throughput.png": "Training throughput, images per second",
+}
+
+
+def _default_out() -> Path:
+    return Path("runs") / datetime.now(UTC).strftime("twins-%Y%m%d-%H%M%S")
+
+
+@dataclass(frozen=True)
+class MainJob(RunOptions):
+    """Check in float64 that the twins are the same, train both from the same weights on the same batches, compare."""
+
+    out: Path = field(default_factory=_default_out)
+    """Folder for report, figures and both runs; must be empty or new."""
+
+
+def run_main_job(options: MainJob) -> int:
+    """Do the main job and return its exit status: 0 when every check passed and both twins trained, else 1.
+
+    Raises:
+        UserError: the spec, the data or the folder cannot be used; nothing is left behind.
+    """
+    console = Console(stderr=True, highlight=False)
+    check_folder(options.out, options.force)
+    spec = choose_spec(options)
+    images = load_split(options, spec)
+    check_batches(spec, len(images.train))
+    make_folder(options.out, ("report.json", "report.html", START, *PICTURES))
+    started = time.perf_counter()
+    console.print(f"1/3  float64 identity of the twins on {len(images.train):,} images of {images.data.name} …")
+    checks = check_identity(spec, images.train, options.seed)
+    for line in _by_name(checks):
+        console.print(f"     {line}")
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "environment": environment() | load_engine("jax").environment() | load_engine("torch").environment(),
+        "spec": spec_to_json(spec),
+        "data": images.description,
+        "seed": options.seed,
+        "parity": [
+            {"name": f"{c.name}: {c.place}", "worst": c.worst, "limit": c.limit, "passed": c.passed} for c in checks
+        ],
+        "training": {},
+        "verdict": "fail",
+    }
+    status = 1
+    drawn: dict[str, bytes] = {}
+    if all(check.passed for check in checks):
+        status = _train_both(options, spec, console, report)
+        if status == 0:
+            report["verdict"] = "pass"
+            drawn = _compare(options, spec, images, report)
+    report["seconds"] = time.perf_counter() - started
+    write_json(options.out / "report.json", report)
+    for name, data in drawn.items():
+        write_bytes(options.out / name, data)
+    page = render(report, {PICTURES[name]: data for name, data in drawn.items()})
+    write_bytes(options.out / "report.html", page.encode())
+    Console().print(summary(report))
+    print(f"report and figures: {options.out / 'report.html'}")
+    return status
+
+
+def _by_name(checks: list[Check]) -> list[str]:
+    names = dict.fromkeys(check.name for check in checks)
+    groups = {name: [check for check in checks if check.name == name] for name in names}
+    return [f"{name}: {len(group)} compared, worst {worst(group).worst:.1e}" for name, group in groups.items()]
+
+
+def _train_both(options: MainJob, spec: Spec, console: Console, report: dict[str, Any]) -> int:
+    """Train each twin in a process of its own, by its own command line; return the first exit status that is not 0."""
+    start = options.out / START
+    tensors = initial_weights(load_engine("jax").shapes(spec), spec.initializer, options.seed)
+    save_weights(start, spec, {name: tensor.astype(spec.training.precision) for name, tensor in tensors.items()})
+    for number, twin in enumerate(TWINS, 2):
+        console.print(f"{number}/3  {TWINS[twin]} trains in {spec.training.precision} …")
+        command = [sys.executable, "-m", f"ae_{twin}", "train", *_flags(options, start, options.out / twin)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            console.print(f"{TWINS[twin]} failed with exit status {done.returncode}: {done.stdout.strip()}")
+            report["training"] = {}
+            return 130 if done.returncode == 130 else 1
+        run = json.loads((options.out / twin / FILES[1]).read_text(encoding="utf-8"))
+        report["training"][twin] = {
+            "losses": [epoch["train"]["loss"] for epoch in run["epochs"][1:]],
+            "heldout_losses": [epoch["heldout"]["loss"] for epoch in run["epochs"]],
+            "heldout_loss": run["heldout"]["loss"],
+            "heldout_mse": run["heldout"]["mse"],
+            "pca_mse": run["heldout"]["pca_mse"],
+            "images_per_second": run["images_per_second"],
+            "seconds": run["seconds"],
+            "variant": run["variant"],
+            "curve": run["curve"],
+        }
+    return 0
+
+
+def _flags(options: MainJob, start: Path, out: Path) -> list[str]:
+    """Return the flags of `train` that say what the options say."""
+    chosen = dataclasses.replace(options, out=out, start=start)
+    values = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(Train)}
+    nested = values.pop("data_options")
+    values |= {f.name: getattr(nested, f.name) for f in dataclasses.fields(nested)}
+    flags: list[str] = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            flags += [flag] if value else []
+        elif value is not None:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]) -> dict[str, bytes]:
+    """Draw the figures, and note how far apart the trained twins are; that is chaos, not identity, and not judged."""
+    recon: dict[str, np.ndarray] = {}
+    codes: dict[str, np.ndarray] = {}
+    curves: dict[str, figures.Curve] = {}
+    per_epoch = -(-len(images.train) // spec.training.batch_size)
+    for twin, name in TWINS.items():
+        model = load_engine(twin).infer(spec, load_weights(options.out / twin / FILES[0]).tensors)
+        recon[name], codes[name] = model.reconstruct(images.heldout), model.encode(images.heldout)
+        run = report["training"][twin]
+        heldout = np.array(run["heldout_losses"])
+        steps, losses = np.array(run["curve"]["steps"]), np.array(run["curve"]["losses"])
+        curves[name] = figures.Curve(steps, losses, np.arange(len(heldout)) * per_epoch, heldout)
+    ours, theirs = recon.values()
+    report["after_training"] = {
+        "heldout_loss_difference": abs(
+            report["training"]["jax"]["heldout_loss"] - report["training"]["torch"]["heldout_loss"]
+        ),
+        "reconstruction_rms_difference": mse(ours, theirs) ** 0.5,
+    }
+    shown = np.linspace(0, len(ours) - 1, min(10, len(ours))).astype(int)
+    difference = " − ".join(recon)
+    rows = {"original": images.heldout, **recon, difference: ours - theirs}
+    rates = {name: report["training"][twin]["images_per_second"] for twin, name in TWINS.items()}
+    draw: dict[str, Callable[[], Any]] = {
+        "reconstructions.png": lambda: figures.image_rows({n: r[shown] for n, r in rows.items()}, {difference}),
+        "loss.png": lambda: figures.loss_curves(curves),
+        "latent.png": lambda: figures.latent_scatter(codes, *colouring(images)),
+        "throughput.png": lambda: figures.throughput(rates),
+    }
+    return {name: figures.to_png(function()) for name, function in draw.items()}
+
+
+def main(arguments: MainJob) -> int:
+    """Run the main job as a command: user errors are one line and exit status 2."""
+    try:
+        return run_main_job(arguments)
+    except UserError as error:
+        print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130

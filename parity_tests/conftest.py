@@ -1,0 +1,28 @@
+from collections.abc import Callable
+
+import pytest
+
+from parity_tests.check import Check, worst
+
+_SEEN: dict[str, list[Check]] = {}
+
+
+@pytest.fixture
+def hold(request: pytest.FixtureRequest) -> Callable[[list[Check]], None]:
+    """Assert that all checks pass, and remember them for the line at the end of the run."""
+
+    def assert_all(checks: list[Check]) -> None:
+        _SEEN.setdefault(f"{checks[0].limit:.0e}", []).extend(
+            check._replace(place=f"{request.node.name}: {check.place}") for check in checks
+        )
+        failed = [str(check) for check in checks if not check.passed]
+        assert not failed, "\n".join(failed)
+
+    return assert_all
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _SEEN:
+        terminalreporter.section("parity")
+    for limit, checks in _SEEN.items():
+        terminalreporter.write_line(f"limit {limit}: {len(checks):,} comparisons, worst: {worst(checks)}")
