@@ -35,7 +35,7 @@ def main(twin: str, argv: list[str] | None = None) -> int:
 
     try:
         command = tyro.cli(
-            Command,  # type: ignore[arg-type]
+            Command,
             prog=program,
             description=f"One autoencoder, written twice; this is the {twin} twin.",
             args=argv,

@@ -85,7 +85,9 @@ def make_steps(spec: Spec, count: int, seed: int, epoch: int, first: int, number
         chosen = batch_indices(count, batch, seed, epoch, first + row)
         indices[row, : len(chosen)] = chosen
         sizes[row] = len(chosen)
-    noise = [normal((batch, latent), seed, "noise", int(step)) if latent else np.zeros((batch, 0)) for step in global_steps]
+    noise = [
+        normal((batch, latent), seed, "noise", int(step)) if latent else np.zeros((batch, 0)) for step in global_steps
+    ]
     rates = learning_rates(spec.training, global_steps, per_epoch * spec.training.epochs)
     return Steps(indices, sizes, np.stack(noise), rates)
 

@@ -29,7 +29,9 @@ class TrainingProgress:
         self.task = self.bar.add_task(f"{self.label}: compiling", total=None, status="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def progress(self, epoch: int, step: int, total_steps: int, loss: float, images_per_second: float) -> None:

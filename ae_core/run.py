@@ -168,8 +168,8 @@ def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split
     rows = {"original": images.heldout[shown], "reconstruction": recon[shown].astype(np.float32)}
     figures.save_figure(options.out / "reconstructions.png", figures.image_rows(rows))
     per_epoch = -(-len(images.train) // spec.training.batch_size)
-    steps = np.array([min(epoch.epoch * per_epoch, len(result.step_losses)) for epoch in result.epochs])
-    heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs])
+    steps = np.array([min(epoch.epoch * per_epoch, len(result.step_losses)) for epoch in result.epochs[1:]])
+    heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs[1:]])
     whole = figures.Curve(curve.steps, curve.losses, steps, heldout)
     figures.save_figure(options.out / "loss.png", figures.loss_curves({engine.name: whole}))
     colour, name, discrete = colouring(images)

@@ -6,9 +6,7 @@ from jaxtyping import Float64, Int64
 from ae_core.spec import Training
 
 
-def learning_rates(
-    training: Training, steps: Int64[np.ndarray, " K"], total_steps: int
-) -> Float64[np.ndarray, " K"]:
+def learning_rates(training: Training, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
     """Return the learning rates of the given steps (counted from 0) of a training of ``total_steps``.
 
     Source of the cosine: Loshchilov & Hutter (2017), eq. 5, without restarts.

@@ -62,7 +62,9 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B H W O"]:
         # out before in: the kernel of the convolution that this is the adjoint of
         shape = (self.kernel, self.kernel, self.out_channels, self.in_channels)
-        y = transposed_convolution(x, self.param("weight", nn.initializers.zeros, shape, x.dtype), self.stride, self.crops)
+        y = transposed_convolution(
+            x, self.param("weight", nn.initializers.zeros, shape, x.dtype), self.stride, self.crops
+        )
         return y + self.param("bias", nn.initializers.zeros, (self.out_channels,), x.dtype) if self.use_bias else y
 
 

@@ -37,6 +37,8 @@ class _Module(nn.Module):
     spec: Spec
 
     def setup(self) -> None:
+        self.encoder: DenseEncoder | ConvEncoder
+        self.decoder: DenseDecoder | ConvDecoder
         match self.spec.backbone:
             case DenseBackbone() as backbone:
                 self.encoder = DenseEncoder(self.spec, backbone)

@@ -33,9 +33,7 @@ class Conv(nn.Conv2d):
         use_bias: bool = True,
     ) -> None:
         symmetric = pads[0] == pads[1]
-        super().__init__(
-            in_channels, out_channels, kernel, stride, padding=pads[0] if symmetric else 0, bias=use_bias
-        )
+        super().__init__(in_channels, out_channels, kernel, stride, padding=pads[0] if symmetric else 0, bias=use_bias)
         self.extra = None if symmetric else (*pads, *pads)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:

@@ -37,7 +37,8 @@ class Autoencoder(nn.Module):
             case ConvBackbone() as backbone:
                 self.encoder = ConvEncoder(spec, backbone)
                 self.decoder = ConvDecoder(spec, backbone)
-        self.to(getattr(torch, spec.training.precision), memory_format=torch.channels_last)
+        self.to(getattr(torch, spec.training.precision))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack it
 
     def forward(
         self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None

@@ -1,4 +1,4 @@
-"""Training as a pair of functions, ``init`` and ``step``, over a state; the module and optimiser within change in place."""
+"""Training as a pair of functions, ``init`` and ``step``, over a state whose module and optimiser change in place."""
 
 from collections.abc import Callable
 from typing import NamedTuple

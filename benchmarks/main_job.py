@@ -160,9 +160,9 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
         model = load_engine(twin).infer(spec, load_weights(options.out / twin / FILES[0]).tensors)
         recon[name], codes[name] = model.reconstruct(images.heldout), model.encode(images.heldout)
         run = report["training"][twin]
-        heldout = np.array(run["heldout_losses"])
+        heldout = np.array(run["heldout_losses"][1:])
         steps, losses = np.array(run["curve"]["steps"]), np.array(run["curve"]["losses"])
-        curves[name] = figures.Curve(steps, losses, np.arange(len(heldout)) * per_epoch, heldout)
+        curves[name] = figures.Curve(steps, losses, np.arange(1, len(heldout) + 1) * per_epoch, heldout)
     ours, theirs = recon.values()
     report["after_training"] = {
         "heldout_loss_difference": abs(

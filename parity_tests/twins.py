@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -41,7 +42,7 @@ def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass
     with jax.enable_x64(precision == "float64"):
         model = ae_jax.build(spec)
         variables = ae_jax.from_tensors(tensors, precision)
-        x, eps = images.astype(precision), noise.astype(precision)
+        x, eps = jnp.asarray(images, precision), jnp.asarray(noise, precision)
 
         def loss(params: Any) -> Any:
             result = model.loss({**variables, "params": params}, x, eps)
@@ -65,6 +66,8 @@ def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass
 
 def _jax_taps(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
+        if not path and key == "__call__":
+            continue  # the whole model's output is the encoder's and the decoder's
         if key != "__call__":
             # as in the weights file: PyTorch's blocks.0 is Linen's blocks_0
             stem, _, number = key.rpartition("_")
@@ -78,9 +81,6 @@ def _flat(name: str, output: Any) -> Iterator[tuple[str, Any]]:
     if fields:
         for field, value in zip(fields, output, strict=True):
             yield f"{name}:{field}", value
-    elif isinstance(output, tuple):
-        for i, value in enumerate(output):
-            yield from _flat(f"{name}[{i}]", value)
     else:
         yield name, output
 
@@ -94,15 +94,16 @@ def torch_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pa
     def tap(name: str) -> Callable[..., None]:
         def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             for place, value in _flat(name, output):
-                inner = value.ndim == 4 and name not in ("", "decoder")
+                inner = value.ndim == 4 and name != "decoder"
                 taps[place] = value.detach().movedim(1, -1) if inner else value.detach()
 
         return hook
 
     for name, module in model.named_modules():
-        module.register_forward_hook(tap(name))
+        if name:
+            module.register_forward_hook(tap(name))
     result = model.loss(torch.from_numpy(images.astype(precision)), torch.from_numpy(noise.astype(precision)))
-    result.total.backward()  # type: ignore[no-untyped-call]
+    result.total.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     running = ("running_mean", "running_var")
     return Pass(

@@ -7,6 +7,7 @@ import pytest
 
 import ae_jax
 import ae_torch
+from ae_core.loop import make_steps
 from ae_core.presets import PRESETS
 from ae_core.spec import LayerNorm
 from parity_tests.cases import CASES, images_of
@@ -46,8 +47,6 @@ def test_evaluation(name, hold):
     images = images_of(spec)
     start = ae_torch.to_tensors(ae_torch.build(spec).init(5))
     trainer = ae_torch.engine.ENGINE.train(spec, start, images)
-    from ae_core.loop import make_steps
-
     trainer.advance(make_steps(spec, len(images), 0, 0, 0, 3))
     models = [engine.infer(spec, trainer.tensors()) for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE)]
     z = np.random.default_rng(0).standard_normal((7, spec.bottleneck.latent))
@@ -69,23 +68,15 @@ def test_gate_notices_a_wrong_eps(monkeypatch):
     )
     assert spec.backbone.norm == LayerNorm()
     checks = check_forward(spec, images, 1, IDENTITY_LIMIT, "float64")
-    assert not all(check.passed for check in checks)
-    assert all(
-        check.worst == 0
-        for check in checks
-        if "linear" in check.place
-        and "blocks.0" in check.place
-        and "encoder" in check.place
-        and check.name == "forward"
-    )
+    failed = {check.place for check in checks if check.name == "forward" and not check.passed}
+    assert "encoder.blocks.0.norm" in failed
+    assert "encoder.blocks.0.linear" not in failed
 
 
 def test_training_notices_a_missing_step():
     spec = CASES["dense silu"]
     spec = replace(spec, training=replace(spec.training, precision="float64"))
     images = images_of(spec)
-    from ae_core.loop import make_steps
-
     start = ae_torch.to_tensors(ae_torch.build(spec))
     twins = [stepper(spec, start, images) for stepper in (jax_stepper, torch_stepper)]
     twins[0].advance(make_steps(spec, len(images), 0, 0, 0, 2))

@@ -1,0 +1,106 @@
+"""What a user reads whose installation lacks a framework: one line that names the extra."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from ae_core import cli, extras
+
+# Python runs a sitecustomize module before anything else; this one makes packages look as if they were not installed.
+_HIDING = """
+import importlib.machinery
+import os
+
+real, hidden = importlib.machinery.PathFinder.find_spec, os.environ["HIDDEN"].split()
+
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in hidden else real(name, path, target)
+
+importlib.machinery.PathFinder.find_spec = find_spec
+"""
+
+
+@pytest.fixture
+def without(tmp_path):
+    """Return a function that runs a command in an interpreter that does not find some packages."""
+    (tmp_path / "sitecustomize.py").write_text(_HIDING)
+
+    def run(hidden, *command):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "HIDDEN": hidden}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+_LINES = [
+    ("jax", "jax flax optax", "jax, flax, optax not installed; right is: pip install 'twin-autoencoders[jax]'"),
+    ("jax", "optax", "optax not installed; right is: pip install 'twin-autoencoders[jax]'"),
+    ("torch", "torch", "torch not installed; right is: pip install 'twin-autoencoders[torch]'"),
+]
+
+
+def _hide(monkeypatch, hidden):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name in hidden.split() else object())
+
+
+@pytest.mark.parametrize(("twin", "hidden", "line"), _LINES)
+def test_missing_extra(monkeypatch, twin, hidden, line):
+    _hide(monkeypatch, hidden)
+    assert extras.missing_extra(twin) == line
+    with pytest.raises(ModuleNotFoundError, match="not installed; right is: pip install"):
+        extras.require(twin)
+
+
+@pytest.mark.parametrize(("twin", "others"), [("jax", "torch"), ("torch", "jax flax optax")])
+def test_no_twin_asks_for_the_others_extra(monkeypatch, twin, others):
+    _hide(monkeypatch, others)
+    assert extras.missing_extra(twin) is None
+    extras.require(twin)
+
+
+@pytest.mark.parametrize(("twin", "hidden", "line"), _LINES)
+@pytest.mark.parametrize("argv", [["info", "--preset", "foster-ae"], ["--help"], []])
+def test_command_line(monkeypatch, capsys, twin, hidden, line, argv):
+    _hide(monkeypatch, hidden)
+    monkeypatch.setattr(sys, "argv", [f"ae-{twin}", *argv])
+    with pytest.raises(SystemExit) as caught:
+        getattr(cli, f"main_{twin}")()
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", f"ae-{twin}: {line}\n")
+
+
+@pytest.mark.parametrize(("twin", "hidden", "line"), _LINES)
+def test_python_m(without, twin, hidden, line):
+    result = without(hidden, sys.executable, "-m", f"ae_{twin}", "info", "--preset", "foster-ae")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"ae-{twin}: {line}\n")
+
+
+@pytest.mark.parametrize(("twin", "hidden", "line"), _LINES)
+def test_console_script(without, twin, hidden, line):
+    script = Path(sysconfig.get_path("scripts")) / f"ae-{twin}"
+    result = without(hidden, str(script), "info", "--preset", "foster-ae")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"ae-{twin}: {line}\n")
+
+
+@pytest.mark.parametrize(("twin", "hidden", "line"), _LINES)
+def test_import(without, twin, hidden, line):
+    result = without(hidden, sys.executable, "-c", f"import ae_{twin}")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: {line}"
+
+
+def test_core_needs_no_framework(without):
+    modules = "ae_core, ae_core.commands, ae_core.run, ae_core.cli, ae_core.data"
+    result = without("jax flax optax torch", sys.executable, "-c", f"import {modules}; print('done')")
+    assert (result.stdout, result.stderr) == ("done\n", "")
+
+
+@pytest.mark.parametrize(("twin", "others"), [("jax", "torch"), ("torch", "jax flax optax")])
+def test_each_twin_runs_without_the_other(without, twin, others):
+    result = without(others, sys.executable, "-m", f"ae_{twin}", "info", "--preset", "dense-digits")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("17,346 parameters\n") or "parameters" in result.stdout
