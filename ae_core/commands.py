@@ -179,7 +179,8 @@ def _open(engine: Engine, path: Path) -> tuple[Spec, Inference]:
 
 def _read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
     try:
-        z = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # NumPy leaves a file open that it fails to read
+            z = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; right is a .npy file of codes") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

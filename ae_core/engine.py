@@ -1,7 +1,7 @@
 """What a twin offers to the command line, the training loop and the benchmarks: NumPy in, NumPy out."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -31,6 +31,7 @@ class Steps(NamedTuple):
     """Learning rate of each step."""
 
 
+@runtime_checkable
 class Inference(Protocol):
     """A model with weights. Any number of images is taken, a batch at a time."""
 
@@ -51,6 +52,7 @@ class Inference(Protocol):
         ...
 
 
+@runtime_checkable
 class Trainer(Protocol):
     """A training under way."""
 
@@ -70,6 +72,7 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """One of the twins."""
 

@@ -7,7 +7,7 @@ and the step, and are handed to the engine as numbers.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -58,6 +58,7 @@ class Fit:
     """Training throughput without the first dispatch, which compiles; None if there was only one."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who watches a training."""
 

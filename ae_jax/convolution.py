@@ -19,21 +19,24 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Image = Float[Array, "B H W C"]
+Wide = Float[Array, "B H W I"]
+"""What goes into a convolution, or comes out of a transposed one."""
+Narrow = Float[Array, "B h w O"]
+"""What comes out of a convolution, or goes into a transposed one."""
 Kernel = Float[Array, "K K I O"]
 Pads = tuple[int, int]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def convolution(x: Image, kernel: Kernel, stride: int, pads: Pads) -> Image:
+def convolution(x: Wide, kernel: Kernel, stride: int, pads: Pads) -> Narrow:
     """Convolve NHWC images with an HWIO kernel; ``pads`` go before and after both axes."""
     if jax.default_backend() == "cpu":
         return _convolution(x, kernel, stride, pads)
     return _forward(x, kernel, stride, pads)
 
 
-def transposed_convolution(x: Image, kernel: Kernel, stride: int, crops: Pads) -> Image:
+def transposed_convolution(x: Narrow, kernel: Kernel, stride: int, crops: Pads) -> Wide:
     """Apply the adjoint of a convolution with an HWIO ``kernel`` (I are the channels that come out here).
 
     ``crops`` pixels are cut off before and after both axes of the full output; a negative number adds some.
@@ -44,15 +47,15 @@ def transposed_convolution(x: Image, kernel: Kernel, stride: int, crops: Pads) -
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolution(x: Image, kernel: Kernel, stride: int, pads: Pads) -> Image:
+def _convolution(x: Wide, kernel: Kernel, stride: int, pads: Pads) -> Narrow:
     return _forward(x, kernel, stride, pads)
 
 
-def _convolution_fwd(x: Image, kernel: Kernel, stride: int, pads: Pads) -> tuple[Image, tuple[Image, Kernel]]:
+def _convolution_fwd(x: Wide, kernel: Kernel, stride: int, pads: Pads) -> tuple[Narrow, tuple[Wide, Kernel]]:
     return _forward(x, kernel, stride, pads), (x, kernel)
 
 
-def _convolution_bwd(stride: int, pads: Pads, saved: tuple[Image, Kernel], dy: Image) -> tuple[Image, Kernel]:
+def _convolution_bwd(stride: int, pads: Pads, saved: tuple[Wide, Kernel], dy: Narrow) -> tuple[Wide, Kernel]:
     x, kernel = saved
     # what the convolution leaves unread at the end of the input has to be given back as zeros
     read = (dy.shape[1] - 1) * stride + kernel.shape[0]
@@ -64,15 +67,15 @@ _convolution.defvjp(_convolution_fwd, _convolution_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _transposed_convolution(x: Image, kernel: Kernel, stride: int, crops: Pads) -> Image:
+def _transposed_convolution(x: Narrow, kernel: Kernel, stride: int, crops: Pads) -> Wide:
     return _input_gradient(x, kernel, stride, crops)
 
 
-def _transposed_fwd(x: Image, kernel: Kernel, stride: int, crops: Pads) -> tuple[Image, tuple[Image, Kernel]]:
+def _transposed_fwd(x: Narrow, kernel: Kernel, stride: int, crops: Pads) -> tuple[Wide, tuple[Narrow, Kernel]]:
     return _input_gradient(x, kernel, stride, crops), (x, kernel)
 
 
-def _transposed_bwd(stride: int, crops: Pads, saved: tuple[Image, Kernel], dy: Image) -> tuple[Image, Kernel]:
+def _transposed_bwd(stride: int, crops: Pads, saved: tuple[Narrow, Kernel], dy: Wide) -> tuple[Narrow, Kernel]:
     x, kernel = saved
     return _forward(dy, kernel, stride, crops), _weight_gradient(dy, x, kernel.shape[0], stride, crops[0])
 
@@ -80,11 +83,11 @@ def _transposed_bwd(stride: int, crops: Pads, saved: tuple[Image, Kernel], dy: I
 _transposed_convolution.defvjp(_transposed_fwd, _transposed_bwd)
 
 
-def _forward(x: Image, kernel: Kernel, stride: int, pads: Pads) -> Image:
+def _forward(x: Wide, kernel: Kernel, stride: int, pads: Pads) -> Narrow:
     return lax.conv_general_dilated(x, kernel, (stride, stride), (pads, pads), dimension_numbers=_LAYOUT)
 
 
-def _input_gradient(dy: Image, kernel: Kernel, stride: int, crops: Pads) -> Image:
+def _input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Pads) -> Wide:
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     last = kernel.shape[0] - 1
     pads = (last - crops[0], last - crops[1])
@@ -93,7 +96,7 @@ def _input_gradient(dy: Image, kernel: Kernel, stride: int, crops: Pads) -> Imag
     )
 
 
-def _weight_gradient(x: Image, dy: Image, side: int, stride: int, before: int) -> Kernel:
+def _weight_gradient(x: Wide, dy: Narrow, side: int, stride: int, before: int) -> Kernel:
     def pads(axis: int) -> Pads:
         reach = (dy.shape[axis] - 1) * stride + side
         return before, reach - x.shape[axis] - before

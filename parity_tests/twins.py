@@ -49,7 +49,7 @@ def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass
             return result.total, result
 
         gradients, result = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-        weight = np.ones(len(x), precision)
+        weight = jnp.ones(len(x), precision)
         forward = jax.jit(
             lambda variables: model._module.apply(
                 variables, x, eps, weight, capture_intermediates=True, mutable=["intermediates", "batch_stats"]

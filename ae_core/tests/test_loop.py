@@ -70,8 +70,14 @@ class _Engine:
     def __init__(self, capacity=100, losses=None, heldout=(9.0, 5.0, 4.0, 3.0), at_step=None):
         self.arguments = capacity, losses or {}, heldout, at_step or {}
 
+    def environment(self):
+        return {}
+
     def shapes(self, spec):
         return _SHAPES
+
+    def infer(self, spec, tensors):
+        raise NotImplementedError
 
     def train(self, spec, tensors, images):
         self.trainer = _Trainer(tensors, images, *self.arguments)
@@ -109,7 +115,8 @@ def _assert_equal(one, two):
 
 
 def test_epochs():
-    result, kept, watcher = _fit(_Engine())
+    engine = _Engine()
+    result, kept, watcher = _fit(engine)
     assert (result.status, result.message, result.best_epoch) == ("finished", "", 3)
     assert [e.epoch for e in result.epochs] == [0, 1, 2, 3]
     assert [e.heldout["loss"] for e in result.epochs] == [9, 5, 4, 3]
@@ -124,15 +131,8 @@ def test_epochs():
     assert result.tensors["w"] == [12]
     assert watcher.epochs == [(0, True), (1, True), (2, True), (3, True)]
     assert watcher.steps[-1] == (3, 12, 12, 111.0)
-    assert [step for _, step, _, _ in watcher.steps] == np.cumsum([len(d.sizes) for d in _dispatches(result)]).tolist()
-
-
-def _dispatches(result):
-    """Return the dispatches of a run with as many steps as ``result``, cut as the loop cuts them."""
-    engine = _Engine()
-    _fit(engine)
-    assert engine.trainer.taken == len(result.step_losses)
-    return engine.trainer.dispatches
+    lengths = [len(steps.sizes) for steps in engine.trainer.dispatches]
+    assert [step for _, step, _, _ in watcher.steps] == np.cumsum(lengths).tolist()
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ def test_initial_weights_are_kept_even_where_they_are_bad(bad):
 
 
 @pytest.fixture
-def _ctrl_c():
+def ctrl_c(request):
     """Ctrl-C raises, even where the tests run in the background of a shell that ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield lambda: os.kill(os.getpid(), signal.SIGINT)
-    signal.signal(signal.SIGINT, before)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))  # noqa: PT021 (the type checker's hook does not see a yield)
+    return lambda: os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("step", "epoch", "taken"), [(0, 1, 1), (5, 2, 6), (7, 2, 8), (11, 3, 12)])
-def test_interrupt(_ctrl_c, step, epoch, taken):
-    engine = _Engine(capacity=1, at_step={step: _ctrl_c})
+def test_interrupt(ctrl_c, step, epoch, taken):
+    engine = _Engine(capacity=1, at_step={step: ctrl_c})
     result, kept, _ = _fit(engine)
     assert (result.status, result.message) == ("interrupted", f"interrupted in epoch {epoch}")
     assert engine.trainer.taken == taken
@@ -229,15 +229,15 @@ def test_interrupt(_ctrl_c, step, epoch, taken):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_interrupt_keeps_what_was_better(_ctrl_c):
-    result, kept, _ = _fit(_Engine(capacity=1, heldout=(9.0, 5.0, 6.0), at_step={5: _ctrl_c}))
+def test_interrupt_keeps_what_was_better(ctrl_c):
+    result, kept, _ = _fit(_Engine(capacity=1, heldout=(9.0, 5.0, 6.0), at_step={5: ctrl_c}))
     assert (result.status, result.best_epoch, result.tensors["w"], kept) == ("interrupted", 1, 4, [0, 4])
 
 
-def test_second_interrupt_is_immediate(_ctrl_c):
+def test_second_interrupt_is_immediate(ctrl_c):
     def twice():
-        _ctrl_c()
-        _ctrl_c()
+        ctrl_c()
+        ctrl_c()
 
     engine = _Engine(capacity=1, at_step={1: twice})
     with pytest.raises(KeyboardInterrupt):
@@ -251,7 +251,7 @@ def _raise():
 
 
 @pytest.mark.parametrize("at_step", [{}, {5: _raise}])
-def test_handler_is_restored(_ctrl_c, at_step):
+def test_handler_is_restored(ctrl_c, at_step):
     mine = lambda number, frame: None  # noqa: E731
     signal.signal(signal.SIGINT, mine)
     try:
@@ -269,10 +269,10 @@ def test_other_threads_train_too():
     assert results == ["finished"]
 
 
-def test_interruptible_notes(_ctrl_c):
+def test_interruptible_notes(ctrl_c):
     with interruptible() as interrupt:
         assert not interrupt.requested
-        _ctrl_c()
+        ctrl_c()
         assert interrupt.requested
     with interruptible() as another:
         assert not another.requested

@@ -1,6 +1,7 @@
 """Each layer alone, in float64: output, input gradient and parameter gradients."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -73,14 +74,14 @@ def test_layer(name, train, hold):
     with jax.enable_x64(True):
         layer = getattr(jax_layers, kind)(*fields)
         variables = from_tensors(tensors, "float64")
-        arguments = (np.ones(len(x)),) if kind == "BatchNorm" and train else ()
+        arguments = (jnp.ones(len(x)),) if kind == "BatchNorm" and train else ()
 
         def run(params, x):
             collections = {**variables, "params": params}
             y, updated = layer.apply(collections, x, *arguments, mutable=["batch_stats"])
             return (y * seed).sum(), (y, updated.get("batch_stats", variables["batch_stats"]))
 
-        (by_params, by_input), (y, stats) = jax.grad(run, (0, 1), has_aux=True)(variables["params"], x)
+        (by_params, by_input), (y, stats) = jax.grad(run, (0, 1), has_aux=True)(variables["params"], jnp.asarray(x))
         ours = {
             "output": np.asarray(y),
             "input gradient": np.asarray(by_input),
@@ -126,6 +127,7 @@ def test_likelihood(kind, reduction, hold):
     theirs = {"mean": twin.mean(t).detach().numpy(), "value": values.detach().numpy(), "gradient": t.grad.numpy()}
     with jax.enable_x64(True):
         twin = getattr(jax_likelihood, kind)(*fields)
+        output, x = jnp.asarray(output), jnp.asarray(x)
         gradient = jax.grad(lambda output: twin.negative_log_likelihood(output, x).sum())(output)
         ours = {"mean": twin.mean(output), "value": twin.negative_log_likelihood(output, x), "gradient": gradient}
     hold(compare(kind, {k: np.asarray(v) for k, v in ours.items()}, theirs, IDENTITY_LIMIT, "float64"))
@@ -152,10 +154,10 @@ def test_bottleneck(bottleneck, noisy, hold):
         variables = {"params": from_tensors(tensors, "float64")["params"]}
 
         def run(x):
-            code = head.apply(variables, x, noise)
+            code = head.apply(variables, x, None if noise is None else jnp.asarray(noise))
             penalties = code.penalties(bottleneck)
             return code.z.sum() + sum(weight * value.sum() for weight, value in penalties.values()), (code, penalties)
 
-        gradient, (code, penalties) = jax.grad(run, has_aux=True)(x)
+        gradient, (code, penalties) = jax.grad(run, has_aux=True)(jnp.asarray(x))
         ours = {**code._asdict(), **{name: value for name, (_, value) in penalties.items()}, "gradient": gradient}
     hold(compare(bottleneck.kind, {k: np.asarray(v) for k, v in ours.items()}, theirs, IDENTITY_LIMIT, "float64"))

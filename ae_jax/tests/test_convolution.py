@@ -1,0 +1,120 @@
+"""Convolutions and their gradients, written by hand here, against those that JAX derives; all in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.test_util import check_grads
+
+from ae_core.geometry import crops, pads
+from ae_core.rng import normal
+from ae_jax.convolution import convolution, transposed_convolution
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+_CASES = [
+    (kernel, stride, padding)
+    for kernel in range(1, 6)
+    for stride in range(1, 4)
+    for padding in ("same", "torch")
+    if padding == "same" or kernel % 2
+]
+
+
+@pytest.fixture(autouse=True)
+def _float64(request):
+    mode = jax.enable_x64(True)
+    mode.__enter__()
+    request.addfinalizer(lambda: mode.__exit__(None, None, None))  # noqa: PT021 (the type checker's hook does not see a yield)
+
+
+def _plain(x, kernel, stride, edges):
+    return lax.conv_general_dilated(x, kernel, (stride, stride), (edges, edges), dimension_numbers=_LAYOUT)
+
+
+def _plain_transposed(x, kernel, stride, edges, size):
+    """Return the adjoint of a convolution of images of that size, by JAX's own derivative."""
+    shape = (x.shape[0], *size, kernel.shape[2])
+    pull = jax.vjp(lambda image: _plain(image, kernel, stride, edges), jnp.zeros(shape))[1]
+    return pull(x)[0]
+
+
+def _draw(kernel, stride, small=(3, 2)):
+    """Return large images, small ones and a kernel; strides of 3 and 1 give odd sizes."""
+    height, width = small
+    x = normal((2, height * stride, width * stride, 3), 0, "x")
+    z = normal((2, height, width, 4), 0, "z")
+    return jnp.asarray(x), jnp.asarray(z), jnp.asarray(normal((kernel, kernel, 3, 4), 0, "kernel"))
+
+
+def _compare(ours, theirs, *arguments):
+    """Compare values and the derivatives by both arguments, at one random cotangent."""
+    y, pull = jax.vjp(ours, *arguments)
+    expected, pull_expected = jax.vjp(theirs, *arguments)
+    assert y.dtype == jnp.float64
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    dy = jnp.asarray(normal(y.shape, 0, "dy"))
+    for ours_, theirs_ in zip(pull(dy), pull_expected(dy), strict=True):
+        assert ours_.shape == theirs_.shape
+        assert np.abs(theirs_).max() > 0.1
+        np.testing.assert_allclose(ours_, theirs_, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), _CASES)
+def test_convolution(kernel, stride, padding):
+    x, _, w = _draw(kernel, stride)
+    edges = pads(kernel, stride, padding)
+    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), _CASES)
+def test_transposed_convolution(kernel, stride, padding):
+    x, z, w = _draw(kernel, stride)
+    before, after = crops(kernel, stride, padding)
+    theirs = lambda z, w: _plain_transposed(z, w, stride, pads(kernel, stride, padding), x.shape[1:3])  # noqa: E731
+    _compare(lambda z, w: transposed_convolution(z, w, stride, (before, after)), theirs, z, w)
+
+
+@pytest.mark.parametrize("edges", [(0, 0), (2, 1)])
+# both axes leave the same pixels unread, as they do wherever strides divide
+@pytest.mark.parametrize("size", [(7, 13), (14, 8)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2), (3, 2), (4, 3)])
+def test_sizes_that_the_stride_does_not_divide(kernel, stride, size, edges):
+    x = jnp.asarray(normal((2, *size, 3), 0, "x"))
+    w = jnp.asarray(normal((kernel, kernel, 3, 4), 0, "kernel"))
+    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, "same"), (3, 2, "torch"), (2, 3, "same"), (5, 1, "same")]
+)
+def test_gradients_by_finite_differences(kernel, stride, padding):
+    x, z, w = _draw(kernel, stride, (2, 1))
+    edges, cut = pads(kernel, stride, padding), crops(kernel, stride, padding)
+    ours = jax.jit(lambda x, w: convolution(x, w, stride, edges))
+    check_grads(ours, (x, w), order=1, modes=["rev"])
+    ours = jax.jit(lambda z, w: transposed_convolution(z, w, stride, cut))
+    check_grads(ours, (z, w), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), _CASES[::5])
+def test_other_backends_compute_the_same(monkeypatch, kernel, stride, padding):
+    x, z, w = _draw(kernel, stride)
+    edges, cut = pads(kernel, stride, padding), crops(kernel, stride, padding)
+    here = convolution(x, w, stride, edges), transposed_convolution(z, w, stride, cut)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
+    np.testing.assert_array_equal(convolution(x, w, stride, edges), here[0])
+    np.testing.assert_array_equal(transposed_convolution(z, w, stride, cut), here[1])
+
+
+def test_gradients_survive_jit_scan_and_vmap():
+    x, _, w = _draw(3, 2)
+    loss = lambda w: (convolution(x, w, 2, (0, 1)) ** 2).sum()  # noqa: E731
+    expected = jax.grad(loss)(w)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(w), expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.vmap(jax.grad(loss))(jnp.stack([w, 2 * w]))[0], expected, rtol=1e-12)
+    scanned = lax.scan(lambda carry, _: (carry, jax.grad(loss)(carry)), w, None, length=2)[1]
+    np.testing.assert_allclose(scanned[1], expected, rtol=1e-12)

@@ -1,0 +1,304 @@
+"""The JAX engine: one compilation, donated state, resident and streamed data, any number of images, no narrowing."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import ae_jax
+from ae_core import loop
+from ae_core.init import initial_weights
+from ae_core.loop import fit, make_steps
+from ae_core.rng import generator, normal
+from ae_core.spec import (
+    SGD,
+    BatchNorm,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    GaussianLikelihood,
+    PlainBottleneck,
+    Schedule,
+    Spec,
+    Training,
+)
+from ae_jax import engine
+from ae_jax.engine import ENGINE, Inference, Trainer, compiled_steps
+from ae_jax.tensors import from_tensors, to_tensors
+
+_TRAINING = Training(schedule=Schedule("cosine", 2), batch_size=8, epochs=3)
+_DENSE = Spec((3, 2, 1), DenseBackbone((5,)), PlainBottleneck(2), training=_TRAINING)
+_VAE = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2), training=_TRAINING)
+_COUNT = 50
+"""Training images: six batches of 8 and one of 2."""
+
+
+def _double(spec):
+    return replace(spec, training=replace(spec.training, precision="float64"))
+
+
+def _images(spec, count=_COUNT):
+    return generator(0, "images").random((count, *spec.input_shape)).astype(np.float32)
+
+
+def _tensors(spec):
+    return initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+
+
+def _trainer(spec, count=_COUNT):
+    return Trainer(spec, _tensors(spec), _images(spec, count))
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    compiled_steps.cache_clear()
+    engine._inference.cache_clear()
+
+
+class _Silent:
+    def progress(self, epoch, step, total_steps, loss, images_per_second):
+        pass
+
+    def epoch(self, epoch, best):
+        pass
+
+
+def _fit(spec):
+    images = _images(spec)
+    return fit(ENGINE, spec, images, images[:11], 0, _Silent(), lambda tensors: None)
+
+
+@pytest.mark.parametrize("spec", [_DENSE, _double(_VAE)], ids=["dense", "float64"])
+def test_a_training_compiles_once(monkeypatch, spec):
+    lengths = []
+    advance = Trainer.advance
+    monkeypatch.setattr(
+        Trainer, "advance", lambda self, steps: (lengths.append(len(steps.sizes)), advance(self, steps))[1]
+    )
+    monkeypatch.setattr(loop, "DISPATCH_SECONDS", 1e9)
+    result = _fit(spec)
+    assert result.status == "finished"
+    assert lengths == [1, 1, 5, 7, 7]
+    assert compiled_steps(spec)._cache_size() == 1
+    _fit(spec)
+    assert compiled_steps(spec)._cache_size() == 1
+
+
+def test_compilations_are_counted():
+    for count, expected in ((_COUNT, 1), (_COUNT, 1), (9, 2)):
+        _trainer(_DENSE, count).advance(make_steps(_DENSE, count, 0, 0, 0, 1))
+        assert compiled_steps(_DENSE)._cache_size() == expected
+
+
+def test_inference_compiles_once_for_large_sets():
+    model = Inference(_DENSE, _tensors(_DENSE))
+    for count in (256, 257, 600):
+        model.encode(_images(_DENSE, count))
+        model.evaluate(_images(_DENSE, count))
+    assert {name: f._cache_size() for name, f in engine._inference(_DENSE).items() if f._cache_size()} == {
+        "encode": 1,
+        "evaluate": 1,
+    }
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_state_is_donated(monkeypatch, streamed):
+    if streamed:
+        monkeypatch.setattr(engine, "RESIDENT_BYTES", 0)
+    trainer = _trainer(_VAE)
+    before = jax.tree.leaves(trainer.state)
+    trainer.advance(make_steps(_VAE, _COUNT, 0, 0, 0, 2))
+    assert len(before) > 20
+    assert all(leaf.is_deleted() for leaf in before)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(trainer.state))
+    if not streamed:
+        assert not trainer.resident.is_deleted()
+
+
+def _run(spec, cuts):
+    trainer = _trainer(spec)
+    terms = []
+    for epoch in range(2):
+        first = 0
+        for number in cuts:
+            terms.append(trainer.advance(make_steps(spec, _COUNT, 0, epoch, first, number)))
+            first += number
+    return trainer, trainer.tensors(), {name: np.concatenate([t[name] for t in terms]) for name in terms[0]}
+
+
+def _assert_equal(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], strict=True)
+
+
+@pytest.mark.parametrize(("spec", "chunk"), [(_DENSE, 2**26), (_VAE, 1), (_double(_VAE), 2**26)])
+def test_streamed_is_resident(monkeypatch, spec, chunk):
+    trainer, tensors, terms = _run(spec, (1,) * 7)
+    assert trainer.resident is not None
+    assert trainer.capacity == 7
+    monkeypatch.setattr(engine, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(engine, "CHUNK_BYTES", chunk)
+    streamed, streamed_tensors, streamed_terms = _run(spec, (1,) * 7)
+    assert streamed.resident is None
+    assert streamed.capacity == (7 if chunk > 1 else 1)
+    _assert_equal(streamed_tensors, tensors)
+    _assert_equal(streamed_terms, terms)
+
+
+def test_any_cut_of_an_epoch_trains_the_same():
+    _, tensors, terms = _run(_VAE, (1,) * 7)
+    for cuts in ((7,), (2, 5), (3, 3, 1)):
+        _, cut_tensors, cut_terms = _run(_VAE, cuts)
+        _assert_equal(cut_tensors, tensors)
+        _assert_equal(cut_terms, terms)
+    assert all(len(values) == 14 and values.dtype == np.float64 for values in terms.values())
+    assert terms.keys() == {"loss", "reconstruction", "kl"}
+
+
+def test_a_shorter_batch_counts_its_own_images_alone():
+    spec = _double(_DENSE)
+    trainer, model = _trainer(spec), Inference(spec, _tensors(spec))
+    steps = make_steps(spec, _COUNT, 0, 0, 6, 1)
+    assert steps.sizes.tolist() == [2]
+    expected = model.evaluate(_images(spec)[steps.indices[0, :2]])
+    assert trainer.advance(steps)["loss"][0] == pytest.approx(expected["loss"], rel=1e-13)
+
+
+def test_evaluation_changes_nothing():
+    _, tensors, _ = _run(_VAE, (7,))
+    trainer = _trainer(_VAE)
+    for epoch in range(2):
+        for step in range(7):
+            trainer.advance(make_steps(_VAE, _COUNT, 0, epoch, step, 1))
+            trainer.evaluate(_images(_VAE, 5))
+            trainer.tensors()["decoder.output.bias"][:] = np.nan
+    _assert_equal(trainer.tensors(), tensors)
+
+
+def test_tensors_are_copies():
+    trainer = _trainer(_VAE)
+    first = trainer.tensors()
+    kept = {name: tensor.copy() for name, tensor in first.items()}
+    trainer.advance(make_steps(_VAE, _COUNT, 0, 0, 0, 3))
+    _assert_equal(first, kept)
+    assert all((trainer.tensors()[name] != kept[name]).any() for name in kept if "encoder" in name)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_inference_takes_any_number_of_images(count):
+    spec = _double(_VAE)
+    tensors = _tensors(spec)
+    name = "encoder.blocks.0.norm.running_mean"
+    tensors[name] = normal(tensors[name].shape, 0, "statistics")
+    model, x = Inference(spec, tensors), _images(spec, count)
+    rows = [0, count // 2, count - 1]
+    z, y = model.encode(x), model.reconstruct(x)
+    assert (z.shape, y.shape) == ((count, 2), (count, 4, 4, 1))
+    assert z.dtype == y.dtype == np.float64
+    np.testing.assert_allclose(model.decode(z), y, rtol=0, atol=1e-12)
+    alone = {
+        name: np.concatenate([getattr(model, name)(x[i : i + 1]) for i in rows]) for name in ("encode", "reconstruct")
+    }
+    np.testing.assert_allclose(z[rows], alone["encode"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(y[rows], alone["reconstruct"], rtol=0, atol=1e-12)
+    parts = [model.evaluate(part) for part in np.array_split(x, min(count, 4))]
+    sizes = [len(part) for part in np.array_split(x, min(count, 4))]
+    for term, value in model.evaluate(x).items():
+        assert value == pytest.approx(np.average([part[term] for part in parts], weights=sizes), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_every_row_is_its_own_image(count):
+    # a linear autoencoder, so that NumPy can say what comes out, in float64 to the last digits
+    spec = Spec((3, 2, 1), DenseBackbone(()), PlainBottleneck(2), GaussianLikelihood(), training=_TRAINING)
+    spec = _double(spec)
+    tensors = {name: normal(shape, 0, name) for name, shape in ENGINE.shapes(spec).items()}
+    x = _images(spec, count)
+    model = Inference(spec, tensors)
+    flat = x.reshape(count, -1).astype(np.float64)
+    z = flat @ tensors["encoder.bottleneck.code.weight"].T + tensors["encoder.bottleneck.code.bias"]
+    y = z @ tensors["decoder.output.weight"].T + tensors["decoder.output.bias"]
+    np.testing.assert_allclose(model.encode(x), z, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(model.reconstruct(x).reshape(count, -1), y, rtol=0, atol=1e-13)
+    assert model.evaluate(x)["loss"] == pytest.approx(((flat - y) ** 2).mean(), rel=1e-13)
+
+
+@pytest.mark.parametrize("optimizer", [Training().optimizer, SGD()])
+def test_float64_is_never_narrowed(optimizer):
+    spec = _double(replace(_VAE, training=replace(_TRAINING, optimizer=optimizer)))
+    trainer = _trainer(spec)
+    trainer.advance(make_steps(spec, _COUNT, 0, 0, 0, 7))
+    for leaf in jax.tree.leaves(trainer.state):
+        assert leaf.dtype in (np.float64, np.int32)
+    for name, tensor in trainer.tensors().items():
+        assert tensor.dtype == np.float64
+        # numbers that went through float32 anywhere would still be float32 numbers
+        assert (tensor != tensor.astype(np.float32)).any(), name
+
+
+def test_float32_is_float32():
+    trainer = _trainer(_VAE)
+    trainer.advance(make_steps(_VAE, _COUNT, 0, 0, 0, 7))
+    assert {leaf.dtype for leaf in jax.tree.leaves(trainer.state)} == {np.dtype(np.float32), np.dtype(np.int32)}
+    with jax.enable_x64(True):  # a caller's mode does not change a spec's precision
+        trainer.advance(make_steps(_VAE, _COUNT, 0, 1, 0, 7))
+        assert Inference(_VAE, trainer.tensors()).encode(_images(_VAE)).dtype == np.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(trainer.state)} == {np.dtype(np.float32), np.dtype(np.int32)}
+
+
+def test_float64_outside_its_mode_is_refused(tmp_path):
+    model = ae_jax.build(_double(_DENSE))
+    for call in (lambda: from_tensors(_tensors(_DENSE), "float64"), model.init):
+        with pytest.raises(ValueError, match="float64 needs JAX's 64-bit mode"):
+            call()
+    with jax.enable_x64(True):
+        variables = model.init()
+        ae_jax.save(tmp_path / "w", model, variables)
+    with pytest.raises(ValueError, match="float64 needs JAX's 64-bit mode"):
+        ae_jax.load(tmp_path / "w")
+    with jax.enable_x64(True):
+        loaded, again = ae_jax.load(tmp_path / "w")
+    assert loaded == model
+    _assert_equal(to_tensors(again), to_tensors(variables))
+
+
+def test_engine_leaves_the_64_bit_mode_as_it_was():
+    for spec in (_DENSE, _double(_DENSE)):
+        _run(spec, (7,))
+        Inference(spec, _tensors(spec)).evaluate(_images(spec))
+        assert not jax.config.read("jax_enable_x64")
+        assert jax.numpy.zeros(1, float).dtype == np.float32
+
+
+_CONFIG = """
+import json, logging, sys
+import jax
+before = dict(jax.config.values)
+level = logging.getLogger("jax").level
+if sys.argv[1]:
+    __import__(sys.argv[1])
+    import ae_jax.engine
+if sys.argv[2]:
+    jax.config.update("jax_enable_x64", True)
+changed = [key for key, value in jax.config.values.items() if before[key] != value]
+print(json.dumps([changed, level == logging.getLogger("jax").level, jax.config.jax_default_matmul_precision]))
+"""
+
+
+@pytest.mark.parametrize(("package", "change", "expected"), [("ae_jax", "", []), ("", "x", ["jax_enable_x64"])])
+def test_importing_changes_no_configuration(package, change, expected):
+    command = [sys.executable, "-c", _CONFIG, package, change]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stderr == ""
+    assert json.loads(result.stdout) == [expected, True, None]
+
+
+def test_environment():
+    environment = ENGINE.environment()
+    assert environment.keys() == {"jax", "jaxlib", "flax", "optax", "device", "float32 products"}
+    assert environment["jax"] == jax.__version__
