@@ -26,7 +26,7 @@ def displayable(images: Float[np.ndarray, "N H W C"]) -> Float32[np.ndarray, "N 
     return shown
 
 
-def grid(images: Float[np.ndarray, "N H W C"], columns: int | None = None) -> Float32[np.ndarray, "H W C"]:
+def grid(images: Float[np.ndarray, "N H W C"], columns: int | None = None) -> Float32[np.ndarray, "R S C"]:
     """Return a contact sheet: images in reading order with a thin gray gap between them; free cells are gray too.
 
     ``columns`` counts images; without it the sheet is as near to a square as N allows.

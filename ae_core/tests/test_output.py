@@ -79,7 +79,7 @@ def test_json_has_null_for_what_json_does_not_know(tmp_path):
     assert text.endswith("}\n")
 
 
-@pytest.mark.parametrize("array", [np.arange(6.0, dtype=np.float32).reshape(2, 3).T, np.zeros((0, 2)), np.float64(3)])
+@pytest.mark.parametrize("array", [np.arange(6.0, dtype=np.float32).reshape(2, 3).T, np.zeros((0, 2)), np.array(3.0)])
 def test_array(tmp_path, array):
     write_array(tmp_path / "a.npy", array)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), array, strict=True)

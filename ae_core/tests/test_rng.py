@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from ae_core.rng import generator, normal
 
@@ -20,11 +19,6 @@ def test_different_sites_have_independent_streams():
     for one, two in itertools.combinations(_SITES, 2):
         # the correlation of independent draws has the standard error 1/√10000
         assert abs(np.corrcoef(draws[one], draws[two])[0, 1]) < 0.05, (one, two)
-
-
-@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
-def test_numpys_integers_are_integers(integer):
-    assert generator(integer(3), "a", integer(5)).random() == generator(3, "a", 5).random()
 
 
 def test_drawing_from_one_site_moves_no_other():

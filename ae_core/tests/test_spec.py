@@ -331,12 +331,6 @@ def test_not_an_object(value):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ConvBackbone((4,), (2,), padding="valid"),
-        lambda: DenseBackbone((4,), activation="gelu"),
-        lambda: BernoulliLikelihood("max"),
-        lambda: GaussianLikelihood(reduction="max"),
-        lambda: Schedule("linear"),
-        lambda: Training(precision="bfloat16"),
         lambda: Training(clip_norm=math.inf),
         lambda: Adam(learning_rate=math.inf),
         lambda: Adam(eps=math.nan),
@@ -345,14 +339,19 @@ def test_not_an_object(value):
         lambda: GaussianBottleneck(2, kl_weight=math.inf),
         lambda: GaussianLikelihood(variance=math.inf),
         lambda: BatchNorm(eps=math.inf),
-        lambda: Spec((8, 8, 1), DenseBackbone((4,)), PlainBottleneck(2), initializer="zeros"),
-        lambda: Spec((8, 8), DenseBackbone((4,)), PlainBottleneck(2)),
     ],
 )
-def test_python_is_refused_what_json_is(make):
+def test_numbers_that_are_not_finite_are_refused_in_python_too(make):
     with pytest.raises(SpecError) as caught:
         make()
     assert "given" in _line(caught)
+
+
+def test_unknown_names_are_refused_in_python_too():
+    # below the dataclasses, whose annotations the tests check before they come this far
+    with pytest.raises(SpecError) as caught:
+        specs._check_name("padding", "valid", specs.Padding)
+    assert _line(caught) == 'padding: given "valid"; valid: same, torch'
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""What the README says is so: its code runs, its commands run, its numbers hold."""
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ae_core.cli import load_engine, main
+from ae_core.data import DataOptions, load, split
+from ae_core.loop import fit
+from ae_core.metrics import mse, pca_mse
+from ae_core.presets import PRESETS
+from parity_tests.check import IDENTITY_LIMIT
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_runs(tmp_path):
+    assert blocks("python")
+    for code in blocks("python"):
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=120)
+
+
+def test_commands_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("ae-")]
+    assert {shlex.split(line)[1] for line in lines} == {"train", "encode", "decode", "reconstruct", "sample", "info"}
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if arguments[0] == "train":
+            arguments += ["--count", "300", "--epochs", "1"]  # the flags, not the wait
+        assert main(program.removeprefix("ae-"), arguments) == 0, line
+    assert np.load("codes.npy").shape == (64, 2)
+    assert np.load("images.npy").shape == (64, 32, 32, 1)
+
+
+def test_numbers():
+    assert f"| {IDENTITY_LIMIT:.0e} |" in README
+    names = re.findall(r"`(foster-ae|foster-vae|dense-mnist|dense-digits)`", README)
+    assert set(names) == set(PRESETS)
+
+
+class Silent:
+    def progress(self, *arguments):
+        pass
+
+    def epoch(self, *arguments):
+        pass
+
+
+CLAIMS = {"cans": (3, DataOptions()), "digits": (15, DataOptions(fit="resize"))}
+
+
+@pytest.mark.parametrize("twin", ["jax", "torch"])
+@pytest.mark.parametrize("name", CLAIMS)
+def test_foster_ae_beats_pca(name, twin):
+    """Two latents against two principal components, mean squared error on images that neither has seen."""
+    epochs, options = CLAIMS[name]
+    assert re.search(rf"on `{name}`[^,.]* after (its )?{epochs}\b", README)
+    spec = PRESETS["foster-ae"]
+    spec = replace(spec, training=replace(spec.training, epochs=epochs))
+    images = load(name, spec.input_shape, options).images
+    train, heldout = split(len(images), 0.1, 0)
+    engine = load_engine(twin)
+    result = fit(engine, spec, images[train], images[heldout], 0, Silent(), lambda tensors: None)
+    recon = engine.infer(spec, result.tensors).reconstruct(images[heldout])
+    assert mse(images[heldout], recon) < pca_mse(images[train], images[heldout], 2)
