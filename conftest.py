@@ -1,5 +1,16 @@
 """Every test runs with the shapes and types of all annotations checked, by jaxtyping and beartype."""
 
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook(["ae_core", "ae_jax", "ae_torch", "parity_tests.check", "parity_tests.twins"], "beartype.beartype")
+import parity_tests.typecheck  # noqa: F401 (the hook looks it up by name)
+
+# the tests themselves are left alone: a fixture that is wrapped is no generator any more
+PARTS = [
+    f"{package}.{part.stem}"
+    for package in ("ae_core", "ae_jax", "ae_torch", "parity_tests", "benchmarks")
+    for part in (Path(__file__).parent / package).iterdir()
+    if (part.suffix == ".py" or (part / "__init__.py").exists()) and part.stem not in ("__init__", "__main__", "tests")
+]
+install_import_hook(PARTS, "parity_tests.typecheck.checked")

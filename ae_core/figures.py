@@ -119,7 +119,7 @@ def loss_curves(curves: Mapping[str, Curve], x_label: str = "step") -> Figure:
     Equal curves therefore both stay visible. The loss axis is logarithmic when all values are positive and span more
     than a factor of twenty.
     """
-    figure = _figure(8, 4.6)
+    figure = _figure(8.0, 4.6)
     axes = _plain(figure.add_subplot())
     for i, (name, curve) in enumerate(curves.items()):
         colour = PALETTE[i % len(PALETTE)]
@@ -254,7 +254,7 @@ def _principal(
 
 def throughput(images_per_second: Mapping[str, float | None]) -> Figure:
     """Draw one bar for each entry, in images per second; an entry of None is said to be not measured."""
-    figure = _figure(8, 0.9 + 0.55 * len(images_per_second))
+    figure = _figure(8.0, 0.9 + 0.55 * len(images_per_second))
     axes = _plain(figure.add_subplot())
     top = max((rate for rate in images_per_second.values() if rate is not None), default=0.0) or 1.0
     for i, (name, rate) in enumerate(images_per_second.items()):

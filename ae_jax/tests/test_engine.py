@@ -53,8 +53,9 @@ def _trainer(spec, count=_COUNT):
     return Trainer(spec, _tensors(spec), _images(spec, count))
 
 
-@pytest.fixture(autouse=True)
-def _forget():
+@pytest.fixture
+def forget():
+    """Whatever other tests compiled is not counted."""
     compiled_steps.cache_clear()
     engine._inference.cache_clear()
 
@@ -73,6 +74,7 @@ def _fit(spec):
 
 
 @pytest.mark.parametrize("spec", [_DENSE, _double(_VAE)], ids=["dense", "float64"])
+@pytest.mark.usefixtures("forget")
 def test_a_training_compiles_once(monkeypatch, spec):
     lengths = []
     advance = Trainer.advance
@@ -88,12 +90,14 @@ def test_a_training_compiles_once(monkeypatch, spec):
     assert compiled_steps(spec)._cache_size() == 1
 
 
+@pytest.mark.usefixtures("forget")
 def test_compilations_are_counted():
     for count, expected in ((_COUNT, 1), (_COUNT, 1), (9, 2)):
         _trainer(_DENSE, count).advance(make_steps(_DENSE, count, 0, 0, 0, 1))
         assert compiled_steps(_DENSE)._cache_size() == expected
 
 
+@pytest.mark.usefixtures("forget")
 def test_inference_compiles_once_for_large_sets():
     model = Inference(_DENSE, _tensors(_DENSE))
     for count in (256, 257, 600):

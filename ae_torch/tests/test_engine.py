@@ -34,6 +34,14 @@ _COUNT = 50
 """Training images: six batches of 8 and one of 2."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(request):
+    """Models are tiny here: a second thread would only spin, and for long where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    request.addfinalizer(lambda: torch.set_num_threads(threads))  # noqa: PT021 (the type checker's hook does not see a yield)
+
+
 def _double(spec):
     return replace(spec, training=replace(spec.training, precision="float64"))
 
