@@ -20,7 +20,9 @@ def make_optimizer(training: Training) -> optax.GradientTransformation:
     """Return the transformation from gradients to the direction to go against, one learning rate far."""
     optimizer = training.optimizer
     if isinstance(optimizer, SGD):
-        direction = optax.trace(decay=optimizer.momentum, nesterov=False)
+        # without momentum there is nothing to remember, in PyTorch too
+        momentum = optimizer.momentum
+        direction = optax.trace(decay=momentum, nesterov=False) if momentum else optax.identity()
     else:
         direction = _scale_by_adam(optimizer.b1, optimizer.b2, optimizer.eps)
     decay = optax.add_decayed_weights(optimizer.weight_decay) if isinstance(optimizer, AdamW) else optax.identity()

@@ -66,6 +66,10 @@ CASES: dict[str, Spec] = {
     "conv gelu_erf": Spec((12, 8, 1), replace(_CONV, activation="gelu_erf"), _PLAIN, training=_ADAMW),
     "conv gelu_tanh": Spec((12, 8, 1), replace(_CONV, activation="gelu_tanh"), _PLAIN, training=_SGD),
     "conv he_normal": Spec((12, 8, 1), _CONV, _PLAIN, initializer="he_normal", training=_ADAM),
+    # a step far too long drives the logits beyond ±40, where 1 − sigmoid is 0
+    "dense saturated": Spec(
+        (6, 5, 1), DenseBackbone(()), _PLAIN, _BERNOULLI, training=Training(SGD(0.6, momentum=0.0), batch_size=6)
+    ),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
     "dense 3 channels": Spec((6, 5, 3), _DENSE, _PLAIN, _GAUSSIAN, training=_SGD),
@@ -79,6 +83,11 @@ CASES: dict[str, Spec] = {
 
 
 def images_of(spec: Spec, seed: int = 0, count: int = IMAGES) -> Float32[np.ndarray, "N H W C"]:
-    """Return random images for a case; a tenth of the pixels is exactly 0 and a tenth exactly 1, as in real data."""
+    """Return random images for a case.
+
+    A tenth of the pixels is exactly 0 and a tenth exactly 1, as in real data. The first image is black: with biases
+    at their start of 0 it puts every unit of the encoder exactly on the kink of its activation.
+    """
     x = generator(seed, "case").uniform(-0.125, 1.125, (count, *spec.input_shape))
+    x[0] = 0
     return np.clip(x, 0, 1).astype(np.float32)

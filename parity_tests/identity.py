@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+import ae_jax.engine
 import ae_torch
+import ae_torch.engine
 from ae_core.data import steps_per_epoch
 from ae_core.init import initial_weights
 from ae_core.loop import make_steps
@@ -69,6 +71,23 @@ def check_training(spec: Spec, images: Images, seed: int, marks: tuple[int, ...]
     return checks
 
 
+def check_evaluation(spec: Spec, images: Images, seed: int) -> list[Check]:
+    """Compare codes, images and held-out loss in float64: without noise, with running statistics, after three steps."""
+    spec = with_precision(spec, "float64")
+    tensors = weights_of(spec, seed)
+    trainer = ae_torch.engine.ENGINE.train(spec, tensors, images)
+    trainer.advance(make_steps(spec, len(images), seed, 0, 0, min(3, trainer.capacity)))
+    z = np.random.default_rng(seed).standard_normal((7, spec.bottleneck.latent))
+    answers = []
+    for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE):
+        model = engine.infer(spec, trainer.tensors())
+        heldout = {name: np.array(value) for name, value in model.evaluate(images).items()}
+        arrays = {"encode": model.encode(images), "decode": model.decode(z), "reconstruct": model.reconstruct(images)}
+        answers.append(arrays | heldout)
+    return compare("evaluation", answers[0], answers[1], IDENTITY_LIMIT, "float64")
+
+
 def check_identity(spec: Spec, images: Images, seed: int) -> list[Check]:
-    """Hold a spec to the whole gate on these images: forward, loss, gradients, and training for 20 steps."""
-    return check_forward(spec, images, seed, IDENTITY_LIMIT, "float64") + check_training(spec, images, seed)
+    """Hold a spec to the whole gate on these images: forward, loss, gradients, evaluation, and 20 steps of training."""
+    checks = check_forward(spec, images, seed, IDENTITY_LIMIT, "float64")
+    return checks + check_evaluation(spec, images, seed) + check_training(spec, images, seed)

@@ -2,17 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-import ae_jax
 import ae_torch
 from ae_core.loop import make_steps
 from ae_core.presets import PRESETS
 from ae_core.spec import LayerNorm
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
-from parity_tests.identity import check_forward, check_training
+from parity_tests.identity import check_evaluation, check_forward, check_training
 from parity_tests.twins import jax_stepper, torch_stepper
 
 FLOAT32_LIMIT = 2e-6
@@ -41,21 +39,8 @@ def test_float32_forward(name, hold):
 
 @pytest.mark.parametrize("name", CASES)
 def test_evaluation(name, hold):
-    """Without noise and with running statistics: codes, images and held-out loss, after a few steps of training."""
     spec = CASES[name]
-    spec = replace(spec, training=replace(spec.training, precision="float64"))
-    images = images_of(spec)
-    start = ae_torch.to_tensors(ae_torch.build(spec).init(5))
-    trainer = ae_torch.engine.ENGINE.train(spec, start, images)
-    trainer.advance(make_steps(spec, len(images), 0, 0, 0, 3))
-    models = [engine.infer(spec, trainer.tensors()) for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE)]
-    z = np.random.default_rng(0).standard_normal((7, spec.bottleneck.latent))
-    answers = []
-    for model in models:
-        heldout = {name: np.array(value) for name, value in model.evaluate(images).items()}
-        arrays = {"encode": model.encode(images), "decode": model.decode(z), "reconstruct": model.reconstruct(images)}
-        answers.append(arrays | heldout)
-    hold(compare("evaluation", *answers, IDENTITY_LIMIT, "float64"))
+    hold(check_evaluation(spec, images_of(spec), 5))
 
 
 def test_gate_notices_a_wrong_eps(monkeypatch):
