@@ -13,7 +13,7 @@ from ae_jax.model import build
 from ae_jax.training import Batch, State, make_training
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def compiled_steps(spec: Spec) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Return the compiled training steps of a spec: ``(state, images, inputs, count) -> (state, terms)``.
 

@@ -130,7 +130,7 @@ class JaxEngine:
         return Trainer(spec, tensors, images)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _inference(spec: Spec) -> dict[str, Callable[..., Any]]:
     model = build(spec)
 

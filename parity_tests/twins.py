@@ -1,6 +1,7 @@
 """Both twins, asked the same questions, answering in NumPy under the same names."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -40,28 +41,35 @@ def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass
     """Run the JAX twin forward and backward."""
     precision = spec.training.precision
     with jax.enable_x64(precision == "float64"):
-        model = ae_jax.build(spec)
         variables = ae_jax.from_tensors(tensors, precision)
         x, eps = jnp.asarray(images, precision), jnp.asarray(noise, precision)
-
-        def loss(params: Any) -> Any:
-            result = model.loss({**variables, "params": params}, x, eps)
-            return result.total, result
-
-        gradients, result = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-        weight = jnp.ones(len(x), precision)
-        forward = jax.jit(
-            lambda variables: model._module.apply(
-                variables, x, eps, weight, capture_intermediates=True, mutable=["intermediates", "batch_stats"]
-            )[1]["intermediates"]
-        )
-        taps = dict(_jax_taps(forward(variables), ""))
+        backward, forward = compiled_pass(spec)
+        gradients, result = backward(variables["params"], variables["batch_stats"], x, eps)
+        taps = dict(_jax_taps(forward(variables, x, eps), ""))
         return Pass(
             {name: np.asarray(value) for name, value in taps.items()},
             {name: np.asarray(value) for name, value in {"loss": result.total, **result.terms}.items()},
             ae_jax.to_tensors({"params": gradients}),
             ae_jax.to_tensors({"params": {}, "batch_stats": result.batch_stats}),
         )
+
+
+@lru_cache(maxsize=64)
+def compiled_pass(spec: Spec) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the compiled gradient and the compiled forward pass with every module's output, of the JAX twin."""
+    model = ae_jax.build(spec)
+
+    def loss(params: Any, batch_stats: Any, x: Any, noise: Any) -> Any:
+        result = model.loss({"params": params, "batch_stats": batch_stats}, x, noise)
+        return result.total, result
+
+    def forward(variables: Any, x: Any, noise: Any) -> Any:
+        weight = jnp.ones(len(x), x.dtype)
+        collections = ["intermediates", "batch_stats"]
+        _, updated = model._module.apply(variables, x, noise, weight, capture_intermediates=True, mutable=collections)
+        return updated["intermediates"]
+
+    return jax.jit(jax.grad(loss, has_aux=True)), jax.jit(forward)
 
 
 def _jax_taps(node: Any, path: str) -> Iterator[tuple[str, Any]]:

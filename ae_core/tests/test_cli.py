@@ -53,11 +53,12 @@ _SPECS = {"plain": _PLAIN, "vae": _VAE, "colour": _COLOUR}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread(request):
+def _one_thread():
     """Models are tiny here: a second thread would only spin, and for long where the cores are busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    request.addfinalizer(lambda: torch.set_num_threads(threads))  # noqa: PT021 (the type checker's hook does not see a yield)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _run(twin, *argv):
@@ -424,6 +425,7 @@ _CONV = spec_to_json(_VAE)["backbone"]
 
 BAD_SPECS = {
     "unknown key": (_json(backbonee=1), 'unknown key "backbonee"; did you mean "backbone"?'),
+    "a key of two lines": (_json(**{"back\nbon": 1}), 'unknown key "back bon"; did you mean "backbone"?'),
     "unknown kind": (_json(bottleneck={"kind": "gausian", "latent": 2}), 'did you mean "gaussian"?'),
     "unknown deep key": (_json(training={"epoch": 2}), 'training: unknown key "epoch"; did you mean "epochs"?'),
     "stride that does not divide": (
@@ -785,18 +787,11 @@ def test_ctrl_c_elsewhere(monkeypatch, capsys, twin):
 @pytest.mark.parametrize("twin", TWINS)
 def test_console_script(tmp_path, twin):
     script = Path(sysconfig.get_path("scripts")) / f"ae-{twin}"
-    for argv, status, line in (
-        (
-            ("info", "--preset", "foster-ea"),
-            2,
-            f'ae-{twin}: unknown preset "foster-ea"; did you mean "foster-ae"? valid: ',
-        ),
-        (("info", "--preset", "dense-mnist"), 0, ""),
-    ):
-        result = subprocess.run([script, *argv], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert result.returncode == status
-        assert result.stderr.startswith(line)
-        assert result.stderr.count("\n") == bool(line)
+    result = subprocess.run(
+        [script, "info", "--preset", "foster-ea"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    line = f'ae-{twin}: unknown preset "foster-ea"; did you mean "foster-ae"? valid: {", ".join(PRESETS)}\n'
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", line)
 
 
 @pytest.mark.parametrize("twin", TWINS)

@@ -30,7 +30,8 @@ def without(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(_HIDING)
 
     def run(hidden, *command):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path), "HIDDEN": hidden}
+        places = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PYTHONPATH": places, "HIDDEN": hidden}
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
 
     return run

@@ -207,11 +207,11 @@ def test_initial_weights_are_kept_even_where_they_are_bad(bad):
 
 
 @pytest.fixture
-def ctrl_c(request):
+def ctrl_c():
     """Ctrl-C raises, even where the tests run in the background of a shell that ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))  # noqa: PT021 (the type checker's hook does not see a yield)
-    return lambda: os.kill(os.getpid(), signal.SIGINT)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("step", "epoch", "taken"), [(0, 1, 1), (5, 2, 6), (7, 2, 8), (11, 3, 12)])

@@ -26,10 +26,9 @@ _DTYPES = {"float32": 1e-6, "float64": 1e-14}
 
 
 @pytest.fixture(autouse=True)
-def _float64(request):
-    mode = jax.enable_x64(True)
-    mode.__enter__()
-    request.addfinalizer(lambda: mode.__exit__(None, None, None))  # noqa: PT021 (the type checker's hook does not see a yield)
+def _float64():
+    with jax.enable_x64(True):
+        yield
 
 
 def _bce(logits, x):

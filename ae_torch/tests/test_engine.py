@@ -35,11 +35,12 @@ _COUNT = 50
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread(request):
+def _one_thread():
     """Models are tiny here: a second thread would only spin, and for long where the cores are busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    request.addfinalizer(lambda: torch.set_num_threads(threads))  # noqa: PT021 (the type checker's hook does not see a yield)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _double(spec):
