@@ -1,24 +1,21 @@
 """The command line, the same for both twins."""
 
 import importlib
-import os
-import sys
-
-import tyro
 
 from ae_core.engine import Engine
 from ae_core.errors import UserError
 from ae_core.extras import missing_extra
+from ae_core.program import leave, parse, run_program
 
 
 def main_jax() -> None:
     """Run the command line on the JAX twin."""
-    sys.exit(main("jax"))
+    leave(main("jax"))
 
 
 def main_torch() -> None:
     """Run the command line on the PyTorch twin."""
-    sys.exit(main("torch"))
+    leave(main("torch"))
 
 
 def main(twin: str, argv: list[str] | None = None) -> int:
@@ -26,39 +23,33 @@ def main(twin: str, argv: list[str] | None = None) -> int:
 
     0: done; 1: a training diverged; 2: the user's input is wrong, said in one line; 130: Ctrl-C.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    program = f"ae-{twin}"
-    missing = missing_extra(twin)
-    if missing:
-        return _refuse(program, missing)
-    from ae_core.commands import Command
+    name = f"ae-{twin}"
 
-    try:
-        command = tyro.cli(
-            Command,
-            prog=program,
-            description=f"One autoencoder, written twice; this is the {twin} twin.",
-            args=argv,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        return command.run(load_engine(twin))
-    except UserError as error:
-        return _refuse(program, str(error))
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # whoever read the output has gone; Python would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    def work() -> int:
+        require_extras(twin)
+        from ae_core.commands import Command
+
+        description = f"One autoencoder, written twice; this is the {twin} twin."
+        command = parse(Command, name, argv, description)
+        status: int = command.run(load_engine(twin))
+        return status
+
+    return run_program(name, work)
+
+
+def require_extras(*twins: str) -> None:
+    """Refuse to go on without what the twins need.
+
+    Raises:
+        UserError: says what to install.
+    """
+    for twin in twins:
+        missing = missing_extra(twin)
+        if missing:
+            raise UserError(missing)
 
 
 def load_engine(twin: str) -> Engine:
     """Import a twin and return its engine."""
     engine: Engine = importlib.import_module(f"ae_{twin}.engine").ENGINE
     return engine
-
-
-def _refuse(program: str, message: str) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    return 2

@@ -75,7 +75,7 @@ def _decode_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if not kinds:  # such as ``float | None``
         return _decode(choices[0], value, where)
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         given = f'kind "{kind}"' if isinstance(kind, str) else f"{_show(value)}, without a known kind"
         raise SpecError(f"{where}: given {given}; {nearest(str(kind), kinds)}")
     return from_json(kinds[kind], value, where)

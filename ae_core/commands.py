@@ -1,7 +1,7 @@
 """The commands of both twins, as dataclasses: their fields are the flags, their docstrings the help."""
 
 import json
-import zipfile
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from ae_core.data import DataOptions, load
 from ae_core.engine import Engine, Inference
 from ae_core.errors import DataError, SpecError
+from ae_core.init import check_size
 from ae_core.output import check_file, write_array
 from ae_core.pictures import write_png
 from ae_core.presets import preset
@@ -23,6 +24,9 @@ from ae_core.weights import check_tensors, checksum, load_weights
 
 _ARRAY = (".npy",)
 _IMAGES = (".npy", ".png")
+
+MAX_COUNT = 10**7
+"""The most images that one command makes."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class Sample(_WithWeights):
             z = _read_codes(self.points, spec)
         elif not isinstance(spec.bottleneck, GaussianBottleneck):
             raise SpecError(f"{self.weights}: a plain bottleneck has no prior to draw from; give --points codes.npy")
-        elif self.count < 1:
-            raise DataError(f"--count: given {self.count}; right is at least 1")
+        elif not 1 <= self.count <= MAX_COUNT:
+            raise DataError(f"--count: given {self.count}; right is 1 to {MAX_COUNT:,}")
         else:
             z = normal((self.count, spec.bottleneck.latent), self.seed, "sample")
         return _written(self.out, "samples", model.decode(z).astype(np.float32))
@@ -149,14 +153,14 @@ class Info:
         else:
             spec = load_spec(self.spec) if self.spec is not None else preset(self.preset or "")
         print(json.dumps(spec_to_json(spec), indent=2))
-        shapes = engine.shapes(spec)
+        shapes = check_size(engine.shapes(spec))
         width = max(len(name) for name in shapes)
         print(f"\n{'tensor':{width}}  {'shape':16}  {'numbers':>9}  {'sha256' if sums else ''}".rstrip())
         for name, shape in sorted(shapes.items()):
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             print(f"{name:{width}}  {shape!s:16}  {size:>9,}  {sums.get(name, '')}".rstrip())
         running = ("running_mean", "running_var")
-        trained = sum(int(np.prod(s)) for name, s in shapes.items() if not name.endswith(running))
+        trained = sum(math.prod(s) for name, s in shapes.items() if not name.endswith(running))
         print(f"\n{trained:,} parameters")
         return 0
 
@@ -183,7 +187,7 @@ def _read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
             z = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; right is a .npy file of codes") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged header can make NumPy raise nearly anything
         raise DataError(f"{path}: not a .npy array ({' '.join(str(error).split())})") from None
     latent = spec.bottleneck.latent
     if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != latent or len(z) == 0:
@@ -192,6 +196,8 @@ def _read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
     if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
         given = f"dtype {z.dtype}" if z.dtype.kind not in "fiu" else "NaN or infinity"
         raise DataError(f"{path}: given {given}; right are finite numbers")
+    if not (np.abs(z) <= np.finfo(spec.training.precision).max).all():
+        raise DataError(f"{path}: given numbers beyond {spec.training.precision}, the model's precision")
     return z.astype(np.float64)
 
 

@@ -62,7 +62,8 @@ def image_rows(
     most = max(min(len(images), MAX_IMAGES) for images in rows.values())
     width, title, pad = min(9.0, 2.2 * most), 0.36, 0.15
     right = 1.05 if scales else pad
-    heights = {name: width * strip.shape[0] / strip.shape[1] for name, strip in strips.items()}
+    # tall images get less width than they could fill
+    heights = {name: min(3.0, width * strip.shape[0] / strip.shape[1]) for name, strip in strips.items()}
     total_w, total_h = pad + width + right, pad + sum(heights.values()) + (title + 0.08) * len(rows)
 
     figure = Figure(figsize=(total_w, total_h), facecolor="white")

@@ -5,8 +5,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ae_core.errors import SpecError
 from ae_core.rng import generator
 from ae_core.spec import Initializer
+
+MAX_NUMBERS = 2**31
+"""The most numbers a model may have; far beyond what is drawn here in reasonable time."""
+
+
+def check_size(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes.
+
+    Raises:
+        SpecError: together they have more than `MAX_NUMBERS` numbers.
+    """
+    total = sum(math.prod(shape) for shape in shapes.values())
+    if total > MAX_NUMBERS:
+        raise SpecError(f"spec: the model has {total:,} parameters; right are at most {MAX_NUMBERS:,}")
+    return shapes
 
 
 def initial_weights(

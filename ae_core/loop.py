@@ -26,6 +26,10 @@ DISPATCH_SECONDS = 0.3
 """Steps are dispatched so many at a time that progress can be shown, and Ctrl-C answered, about this often."""
 
 
+LEAST_SECONDS = 0.1
+"""A throughput measured over less than this is noise, and is not reported."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch came to; epoch 0 is the start, before any training."""
@@ -55,7 +59,7 @@ class Fit:
     seconds: float = 0.0
     """Wall time, with compilation and evaluation."""
     images_per_second: float | None = None
-    """Training throughput without the first dispatch, which compiles; None if there was only one."""
+    """Training throughput without the first dispatch, which compiles; None if the others took too little time."""
 
 
 @runtime_checkable
@@ -76,7 +80,7 @@ def make_steps(spec: Spec, count: int, seed: int, epoch: int, first: int, number
 
     The last batch of an epoch may be shorter. Noise has no columns where the bottleneck draws none.
     """
-    batch = spec.training.batch_size
+    batch = min(spec.training.batch_size, count)
     per_epoch = steps_per_epoch(count, batch)
     latent = spec.bottleneck.latent if isinstance(spec.bottleneck, GaussianBottleneck) else 0
     global_steps = epoch * per_epoch + np.arange(first, first + number)
@@ -144,7 +148,7 @@ def fit(
                 result.message = f"the held-out loss is not finite after epoch {epoch + 1}"
                 break
     result.seconds = time.perf_counter() - began
-    result.images_per_second = clock.rate
+    result.images_per_second = clock.measured
     return result
 
 
@@ -179,6 +183,10 @@ class _Clock:
     @property
     def rate(self) -> float | None:
         return self.images / self.seconds if self.seconds else None
+
+    @property
+    def measured(self) -> float | None:
+        return self.rate if self.seconds >= LEAST_SECONDS else None
 
 
 def _train_epoch(

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,8 @@ def check_folder(path: Path, force: bool) -> None:
             raise OutputError(f"{path}: holds something already; give --force to overwrite it, or another folder")
 
 
-def make_folder(path: Path, files: tuple[str, ...]) -> None:
-    """Create the folder of a run, and take away the files of an earlier one.
+def make_folder(path: Path) -> None:
+    """Create the folder of a run.
 
     Raises:
         OutputError: it cannot be created or written.
@@ -107,5 +107,10 @@ def make_folder(path: Path, files: tuple[str, ...]) -> None:
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
+
+
+def clear_folder(path: Path, files: Iterable[str]) -> None:
+    """Take away the files of an earlier run, where they are."""
+    with _explained(path):
         for name in files:
             (path / name).unlink(missing_ok=True)

@@ -12,10 +12,11 @@ from ae_core import figures
 from ae_core.data import DataOptions, Dataset, load, split
 from ae_core.engine import Engine
 from ae_core.environment import environment
-from ae_core.errors import SpecError
+from ae_core.errors import SpecError, WeightsError
+from ae_core.init import check_size, initial_weights
 from ae_core.loop import Fit, check_batches, fit
 from ae_core.metrics import mse, pca_mse
-from ae_core.output import check_folder, make_folder, write_json
+from ae_core.output import check_folder, clear_folder, make_folder, write_json
 from ae_core.presets import preset
 from ae_core.progress import TrainingProgress
 from ae_core.spec import Precision, Spec, load_spec, spec_to_json
@@ -108,6 +109,27 @@ def load_split(options: RunOptions, spec: Spec) -> Split:
     return Split(data, data.images[train], data.images[heldout], heldout, description)
 
 
+def starting_weights(engine: Engine, options: RunOptions, spec: Spec) -> dict[str, np.ndarray]:
+    """Return the weights that a run starts from: those of the file it names, else drawn from its seed.
+
+    Raises:
+        WeightsError: the file is damaged, or its model is another one than the spec's.
+        SpecError: the model is too large.
+    """
+    shapes = check_size(engine.shapes(spec))
+    if options.start is None:
+        return initial_weights(shapes, spec.initializer, options.seed)
+    given, tensors = load_weights(options.start)
+    for part in ("input_shape", "backbone", "bottleneck"):
+        ours, theirs = getattr(spec, part), getattr(given, part)
+        if part == "bottleneck":
+            ours, theirs = (type(ours), ours.latent), (type(theirs), theirs.latent)
+        if ours != theirs:
+            raise WeightsError(f"{options.start}: its {part} is not the one of the spec to train: {theirs}")
+    check_tensors(tensors, shapes, str(options.start))
+    return tensors
+
+
 def train_run(engine: Engine, options: RunOptions) -> Fit:
     """Train as the options say and leave the run's folder.
 
@@ -116,24 +138,26 @@ def train_run(engine: Engine, options: RunOptions) -> Fit:
     """
     check_folder(options.out, options.force)
     spec = choose_spec(options)
-    start = None
-    if options.start is not None:
-        start = load_weights(options.start).tensors
-        check_tensors(start, engine.shapes(spec), str(options.start))
+    start = starting_weights(engine, options, spec)
     images = load_split(options, spec)
     check_batches(spec, len(images.train))
-    make_folder(options.out, FILES)
-    with TrainingProgress(engine.name, spec.training.epochs) as watcher:
-        result = fit(
-            engine,
-            spec,
-            images.train,
-            images.heldout,
-            options.seed,
-            watcher,
-            lambda tensors: save_weights(options.out / FILES[0], spec, tensors),
-            start,
-        )
+    make_folder(options.out)
+    kept = False
+
+    def keep(tensors: dict[str, np.ndarray]) -> None:
+        nonlocal kept
+        if not kept:  # an earlier run stands until there is something to put in its place
+            clear_folder(options.out, FILES)
+        save_weights(options.out / FILES[0], spec, tensors)
+        kept = True
+
+    try:
+        with TrainingProgress(engine.name, spec.training.epochs) as watcher:
+            result = fit(engine, spec, images.train, images.heldout, options.seed, watcher, keep, start)
+    except BaseException:
+        if not any(options.out.iterdir()):
+            options.out.rmdir()
+        raise
     _write_report(engine, options, spec, images, result)
     return result
 

@@ -21,9 +21,18 @@ Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_norma
 Precision = Literal["float32", "float64"]
 
 
+# Far beyond what fits any memory; they keep a slip of the keyboard from becoming a crash deep in a framework.
+MAX_PIXELS, MAX_WIDTH, MAX_CHANNELS, MAX_KERNEL, MAX_STEPS = 10**8, 2**20, 2**16, 2**10, 2**31
+
+
 def _check(ok: bool, field: str, given: object, right: str) -> None:
     if not ok or (isinstance(given, float) and not math.isfinite(given)):
         raise SpecError(f"{field}: given {given}; right is {right}")
+
+
+def _check_integers(field: str, given: tuple[int, ...], least: int, most: int) -> None:
+    shown, right = (given[0], "an integer") if len(given) == 1 else (list(given), "integers")
+    _check(all(least <= value <= most for value in given), field, shown, f"{right} from {least:,} to {most:,}")
 
 
 def _check_name(field: str, given: str, choices: object) -> None:
@@ -58,7 +67,7 @@ class GroupNorm:
     """Added to the variance under the root."""
 
     def __post_init__(self) -> None:
-        _check(self.groups >= 1, "groups", self.groups, "an integer of at least 1")
+        _check_integers("groups", (self.groups,), 1, MAX_CHANNELS)
         _check(self.eps > 0, "eps", self.eps, "a number above 0")
 
 
@@ -92,8 +101,9 @@ class DenseBackbone:
     """Between a hidden layer and its activation; the layer then has no bias of its own."""
 
     def __post_init__(self) -> None:
-        _check(all(width >= 1 for width in self.hidden), "hidden", list(self.hidden), "widths of at least 1")
+        _check_integers("hidden", self.hidden, 1, MAX_WIDTH)
         _check_name("activation", self.activation, Activation)
+        _check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
         _check(bool(self.hidden) or self.norm is None, "norm", self.norm, "null where there is no hidden layer")
         _check_groups(self.norm, "hidden", self.hidden)
 
@@ -121,15 +131,16 @@ class ConvBackbone:
 
     def __post_init__(self) -> None:
         _check(len(self.channels) >= 1, "channels", list(self.channels), "at least one entry")
-        _check(all(width >= 1 for width in self.channels), "channels", list(self.channels), "counts of at least 1")
-        _check(all(stride >= 1 for stride in self.strides), "strides", list(self.strides), "strides of at least 1")
+        _check_integers("channels", self.channels, 1, MAX_CHANNELS)
+        _check_integers("strides", self.strides, 1, MAX_KERNEL)
         right = f"one entry for each of the {len(self.channels)} channels"
         _check(len(self.strides) == len(self.channels), "strides", list(self.strides), right)
-        _check(self.kernel >= 1, "kernel", self.kernel, "an integer of at least 1")
+        _check_integers("kernel", (self.kernel,), 1, MAX_KERNEL)
         _check_name("padding", self.padding, Padding)
         if self.padding == "torch":
             _check(self.kernel % 2 == 1, "kernel", self.kernel, 'odd where padding is "torch"')
         _check_name("activation", self.activation, Activation)
+        _check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
         _check_groups(self.norm, "channels", self.channels)
 
 
@@ -148,7 +159,7 @@ class PlainBottleneck:
     """Number of latent dimensions."""
 
     def __post_init__(self) -> None:
-        _check(self.latent >= 1, "latent", self.latent, "an integer of at least 1")
+        _check_integers("latent", (self.latent,), 1, MAX_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ class GaussianBottleneck:
     """Weight of KL(q(z|x) ‖ p(z)), summed over latent dimensions and averaged over the batch (β of a β-VAE)."""
 
     def __post_init__(self) -> None:
-        _check(self.latent >= 1, "latent", self.latent, "an integer of at least 1")
+        _check_integers("latent", (self.latent,), 1, MAX_CHANNELS)
         _check(self.kl_weight >= 0, "kl_weight", self.kl_weight, "a number of at least 0")
 
 
@@ -261,7 +272,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         _check_name("shape", self.shape, Literal["constant", "cosine"])
-        _check(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "an integer of at least 0")
+        _check_integers("warmup_steps", (self.warmup_steps,), 0, MAX_STEPS)
         _check(0 <= self.final <= 1, "final", self.final, "a number in [0, 1]")
 
 
@@ -284,8 +295,8 @@ class Training:
 
     def __post_init__(self) -> None:
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "a number above 0, or null")
-        _check(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
-        _check(self.epochs >= 1, "epochs", self.epochs, "an integer of at least 1")
+        _check_integers("batch_size", (self.batch_size,), 1, MAX_STEPS)
+        _check_integers("epochs", (self.epochs,), 1, MAX_STEPS)
         _check_name("precision", self.precision, Precision)
 
 
@@ -309,6 +320,8 @@ class Spec:
     def __post_init__(self) -> None:
         fits = len(self.input_shape) == 3 and all(side >= 1 for side in self.input_shape)
         _check(fits, "input_shape", list(self.input_shape), "[height, width, channels], each at least 1")
+        small = math.prod(self.input_shape) <= MAX_PIXELS
+        _check(small, "input_shape", list(self.input_shape), f"at most {MAX_PIXELS:,} numbers an image")
         _check_name("initializer", self.initializer, Initializer)
         if isinstance(self.backbone, ConvBackbone):
             size = self.input_shape[:2]
@@ -334,6 +347,14 @@ def spec_from_json(value: Any, where: str = "spec") -> Spec:
     return from_json(Spec, value, where)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f'the key "{key}" stands twice in one object')
+    return dict(pairs)
+
+
 def load_spec(path: Path) -> Spec:
     """Read a spec from a JSON file.
 
@@ -346,9 +367,9 @@ def load_spec(path: Path) -> Spec:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"{path}: cannot be read as a spec: {reason}") from None
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise SpecError(f"{path}: not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, a thousand brackets
+    except (ValueError, RecursionError) as error:  # a key twice, a number too long, a thousand brackets
         raise SpecError(f"{path}: not JSON that can be read: {error}") from None
     return spec_from_json(value, str(path))

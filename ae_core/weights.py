@@ -76,7 +76,8 @@ def load_weights(path: Path) -> Weights:
             spec, sums = _metadata(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; right is a weights file written by train") from None
+        reason = "may not be read" if path.exists() else "no such file"
+        raise WeightsError(f"{path}: {reason}; right is a weights file written by train") from None
     except (OSError, SafetensorError, UnicodeDecodeError, AttributeError, TypeError) as error:
         # the last two are what safetensors raises for a dtype that NumPy does not have
         reason = " ".join(str(error).split())
@@ -114,7 +115,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
     """Hold tensors against the names and shapes that a model has.
 
     Raises:
-        WeightsError: a missing, extra or misshapen tensor, named.
+        WeightsError: a missing, extra or misshapen tensor, or one that does not hold finite floats, named.
     """
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in tensors:
@@ -124,3 +125,6 @@ def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
         if tensors[name].shape != shapes[name]:
             given = tensors[name].shape
             raise WeightsError(f'{where}: tensor "{name}" has shape {given}; the spec wants {shapes[name]}')
+        if tensors[name].dtype not in (np.float32, np.float64) or not np.isfinite(tensors[name]).all():
+            dtype = tensors[name].dtype
+            raise WeightsError(f'{where}: tensor "{name}" holds {dtype}; right are finite float32 or float64 numbers')

@@ -27,12 +27,13 @@ class ConvBlock(nn.Module):
         edges = margin(backbone.kernel, self.stride, backbone.padding)
         self.conv = layer(self.in_channels, self.out_channels, backbone.kernel, self.stride, edges, use_bias=bias)
         self.norm = make_norm(backbone.norm, self.out_channels)
+        self.activation = make_activation(backbone.activation, backbone.negative_slope)
 
     def __call__(self, x: Float[Array, "B H W I"], weight: SampleWeight | None = None) -> Float[Array, "B h w O"]:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x, weight)
-        return make_activation(self.backbone.activation, self.backbone.negative_slope)(x)
+        return self.activation(x)
 
 
 class ConvEncoder(nn.Module):

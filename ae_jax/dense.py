@@ -21,12 +21,13 @@ class DenseBlock(nn.Module):
     def setup(self) -> None:
         self.linear = Linear(self.in_features, self.out_features, use_bias=self.backbone.norm is None)
         self.norm = make_norm(self.backbone.norm, self.out_features)
+        self.activation = make_activation(self.backbone.activation, self.backbone.negative_slope)
 
     def __call__(self, x: Float[Array, "B I"], weight: SampleWeight | None = None) -> Float[Array, "B O"]:
         x = self.linear(x)
         if self.norm is not None:
             x = self.norm(x, weight)
-        return make_activation(self.backbone.activation, self.backbone.negative_slope)(x)
+        return self.activation(x)
 
 
 class DenseEncoder(nn.Module):

@@ -105,7 +105,8 @@ class TorchEngine:
 
     def shapes(self, spec: Spec) -> dict[str, tuple[int, ...]]:
         """Return names and shapes of the tensors of a spec."""
-        return Autoencoder(spec).shapes
+        with torch.device("meta"):  # shapes alone, however large
+            return Autoencoder(spec).shapes
 
     def infer(self, spec: Spec, tensors: Tensors) -> Inference:
         """Return the model with these weights."""

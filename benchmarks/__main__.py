@@ -1,8 +1,15 @@
-import sys
+from ae_core.cli import require_extras
+from ae_core.program import leave, parse, run_program
 
-import tyro
+NAME = "python -m benchmarks"
 
-from benchmarks.main_job import MainJob, main
+
+def work() -> int:
+    require_extras("jax", "torch")
+    from benchmarks.main_job import MainJob, run_main_job
+
+    return run_main_job(parse(MainJob, NAME))
+
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(MainJob, prog="python -m benchmarks", config=(tyro.conf.FlagCreatePairsOff,))))
+    leave(run_program(NAME, work))

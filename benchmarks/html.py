@@ -1,70 +1,11 @@
-"""A report as one self-contained web page: no script, no network, readable on a telephone and on paper."""
+"""The report of the main job as one web page."""
 
-import base64
-import json
 import math
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
+from ae_core.page import details, figure, numbers, page, pairs, row, section, table
 from benchmarks.table import passed, scientific, strain, summary_rows, verdict
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --muted: #5a6570; --page: #f6f7f8; --card: #fff; --rule: #dfe3e7;
-  --good: #00563b; --good-bg: #e3f3ec; --bad: #8a2500; --bad-bg: #fdeae2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --muted: #9aa6b2; --page: #14181c; --card: #1c2126;
-  --rule: #333b43; --good: #7fdcb6; --good-bg: #12332a; --bad: #ffb08e; --bad-bg: #3d2015; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -0.01em; }
-h2 { margin: 2.75rem 0 0.75rem; font-size: 1.2rem; }
-.lead { margin: 0.35rem 0 1.5rem; color: var(--muted); }
-.verdict { margin: 0; padding: 0.9rem 1.1rem; border-left: 5px solid; border-radius: 4px; overflow-wrap: anywhere; }
-.verdict b { margin-right: 0.5rem; letter-spacing: 0.04em; }
-.pass { color: var(--good); background: var(--good-bg); }
-.fail { color: var(--bad); background: var(--bad-bg); }
-.card { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; padding: 0.25rem 1.1rem; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.45rem 0.75rem; text-align: left; vertical-align: top; font-weight: 400;
-  border-top: 1px solid var(--rule); }
-:is(th, td):first-child { padding-left: 0; } :is(th, td):last-child { padding-right: 0; }
-tbody:first-child tr:first-child > *, thead tr > * { border-top: 0; }
-thead th { color: var(--muted); font-size: 0.875rem; }
-tbody th { color: var(--muted); }
-.summary thead th { color: var(--ink); font-size: 1rem; font-weight: 600; }
-.summary td, .summary thead th + th, .parity .number { text-align: right; }
-.parity tbody th { color: var(--ink); overflow-wrap: anywhere; }
-.parity .number { white-space: nowrap; }
-.parity tr.failed > * { font-weight: 700; color: var(--bad); }
-.pairs th { width: 14rem; } .pairs td { overflow-wrap: anywhere; }
-figure { margin: 0 0 1.5rem; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-.paper { background: #fff; border: 1px solid var(--rule); border-radius: 6px; padding: 0.5rem; }
-figcaption { margin-top: 0.4rem; color: var(--muted); font-size: 0.925rem; }
-summary { cursor: pointer; padding: 0.55rem 0; }
-pre { margin: 0 0 0.9rem; overflow-x: auto; font: 0.85rem/1.5 ui-monospace, monospace; }
-footer { margin-top: 2.5rem; color: var(--muted); font-size: 0.85rem; }
-@media (max-width: 36rem) {
-  main { padding: 1.5rem 0.9rem 3rem; }
-  .card { padding: 0.1rem 0.8rem; }
-  .summary :is(th, td) { padding-left: 0.3rem; padding-right: 0.3rem; font-size: 0.925rem; }
-  .parity thead { display: none; }
-  .parity tr { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0 0.5rem; padding: 0.5rem 0;
-    border-top: 1px solid var(--rule); }
-  .parity tr:first-child { border-top: 0; }
-  .parity tr > * { padding: 0; border: 0; font-size: 0.925rem; }
-  .parity tbody th { grid-column: 1 / -1; }
-  .parity .number { text-align: left; }
-  .parity td::before { content: attr(data-label); display: block; color: var(--muted); font-size: 0.78rem;
-    font-weight: 400; }
-  .pairs tr { display: block; padding: 0.45rem 0; border-top: 1px solid var(--rule); }
-  .pairs tr:first-child { border-top: 0; }
-  .pairs :is(th, td) { display: block; width: auto; padding: 0; border: 0; }
-  .pairs th { font-size: 0.85rem; }
-}
-@media print { figure, tr { break-inside: avoid; } }
-"""
 
 
 def render(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
@@ -72,38 +13,16 @@ def render(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
 
     A report that did not pass shows no throughput; figures are shown as given.
     """
-    good = passed(report)
-    spec = json.dumps(report["spec"], indent=2, ensure_ascii=False)
     sections = [
-        _section("Summary", _summary(report)),
-        _section("Figures", "".join(_figure(caption, png) for caption, png in figures.items())),
-        _section("Parity", _parity(report["parity"])),
-        _section("Data", _pairs(report["data"])),
-        _section("Model", f'<details class="card"><summary>Spec</summary><pre>{escape(spec)}</pre></details>'),
-        _section("Environment", _pairs(report["environment"])),
+        section("Summary", _summary(report)),
+        section("Figures", "".join(figure(caption, png) for caption, png in figures.items())),
+        section("Parity", _parity(report["parity"])),
+        section("Data", pairs(report["data"])),
+        section("Model", details("Spec", report["spec"])),
+        section("Environment", pairs(report["environment"])),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Twin autoencoders: {"pass" if good else "fail"}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>Twin autoencoders</h1>
-<p class="lead">{escape(_lead(report["data"]))}</p>
-<p class="verdict {"pass" if good else "fail"}" role="status"><b>{"PASS" if good else "FAIL"}</b>{
-        escape(verdict(report))
-    }</p>
-{"".join(sections)}
-<footer>{escape(str(report["schema"]))}</footer>
-</main>
-</body>
-</html>
-"""
+    footer = str(report["schema"])
+    return page("Twin autoencoders", _lead(report["data"]), passed(report), verdict(report), sections, footer)
 
 
 def _lead(data: Mapping[str, Any]) -> str:
@@ -114,35 +33,20 @@ def _lead(data: Mapping[str, Any]) -> str:
     return f"One model, written in JAX and in PyTorch, on {data.get('name', 'unnamed data')}{images}."
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>\n" if body else ""
-
-
 def _summary(report: dict[str, Any]) -> str:
     rows = summary_rows(report)
     if not rows:
         return ""
-    return _table("summary", [rows[0][0].capitalize(), *rows[0][1]], (_row(label, cells) for label, cells in rows[1:]))
+    return table("summary", [rows[0][0].capitalize(), *rows[0][1]], (row(label, cells) for label, cells in rows[1:]))
 
 
 def _parity(checks: list[dict[str, Any]]) -> str:
-    labels = ["Worst", "Limit", "Margin", "Result"]
+    note = "Worst is the largest error of a check; margin is its limit divided by it."
     rows = []
     for check in checks:
         cells = [scientific(check["worst"]), scientific(check["limit"]), _margin(check)]
-        result = "pass" if check["passed"] else "FAIL"
-        numbers = "".join(
-            f'<td class="number" data-label="{label}">{escape(cell)}</td>'
-            for label, cell in zip(labels, [*cells, result], strict=True)
-        )
-        start = "<tr>" if check["passed"] else '<tr class="failed">'
-        rows.append(f'{start}<th scope="row">{escape(str(check["name"]))}</th>{numbers}</tr>\n')
-    head = "".join(f'<th scope="col" class="number">{label}</th>' for label in labels)
-    note = "Worst is the largest error of a check; margin is its limit divided by it."
-    return (
-        f'<p class="lead">{note}</p>\n<div class="card"><table class="parity">\n'
-        f'<thead><tr><th scope="col">Check</th>{head}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody>\n</table></div>'
-    )
+        rows.append((str(check["name"]), [*cells, "pass" if check["passed"] else "FAIL"], bool(check["passed"])))
+    return numbers("parity", note, "Check", ["Worst", "Limit", "Margin", "Result"], rows)
 
 
 def _margin(check: dict[str, Any]) -> str:
@@ -152,29 +56,3 @@ def _margin(check: dict[str, Any]) -> str:
     if math.isinf(used):
         return "none"
     return f"{1 / used:,.0f} ×" if used <= 0.1 else f"{1 / used:.2g} ×"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return _table("pairs", [], (_row(str(key), [_shown(value)]) for key, value in values.items())) if values else ""
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _table(kind: str, head: list[str], rows: Iterable[str]) -> str:
-    cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    start = f"<thead><tr>{cells}</tr></thead>\n" if head else ""
-    return f'<div class="card"><table class="{kind}">\n{start}<tbody>\n{"".join(rows)}</tbody>\n</table></div>'
-
-
-def _row(label: str, cells: list[str]) -> str:
-    return f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
-
-
-def _figure(caption: str, png: bytes) -> str:
-    text, data = escape(caption), base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><div class="paper"><img src="data:image/png;base64,{data}" alt="{text}"></div>'
-        f"<figcaption>{text}</figcaption></figure>\n"
-    )

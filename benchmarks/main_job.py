@@ -18,12 +18,11 @@ from ae_core import figures
 from ae_core.cli import load_engine
 from ae_core.commands import Train
 from ae_core.environment import environment
-from ae_core.errors import UserError
-from ae_core.init import initial_weights
 from ae_core.loop import check_batches
 from ae_core.metrics import mse
-from ae_core.output import check_folder, make_folder, write_bytes, write_json
-from ae_core.run import FILES, RunOptions, Split, choose_spec, colouring, load_split
+from ae_core.output import check_folder, clear_folder, make_folder, write_bytes, write_json
+from ae_core.program import run_program
+from ae_core.run import FILES, RunOptions, Split, choose_spec, colouring, load_split, starting_weights
 from ae_core.spec import Spec, spec_to_json
 from ae_core.weights import load_weights, save_weights
 from benchmarks.html import render
@@ -59,12 +58,15 @@ def run_main_job(options: MainJob) -> int:
     Raises:
         UserError: the spec, the data or the folder cannot be used; nothing is left behind.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     check_folder(options.out, options.force)
     spec = choose_spec(options)
     images = load_split(options, spec)
     check_batches(spec, len(images.train))
-    make_folder(options.out, ("report.json", "report.html", START, *PICTURES))
+    tensors = starting_weights(load_engine("jax"), options, spec)
+    make_folder(options.out)
+    stale = [f"{twin}/{name}" for twin in TWINS for name in FILES]
+    clear_folder(options.out, ("report.json", "report.html", START, *PICTURES, *stale))
     started = time.perf_counter()
     console.print(f"1/3  float64 identity of the twins on {len(images.train):,} images of {images.data.name} …")
     checks = check_identity(spec, images.train, options.seed)
@@ -85,7 +87,7 @@ def run_main_job(options: MainJob) -> int:
     status = 1
     drawn: dict[str, bytes] = {}
     if all(check.passed for check in checks):
-        status = _train_both(options, spec, console, report)
+        status = _train_both(options, spec, tensors, console, report)
         if status == 0:
             report["verdict"] = "pass"
             drawn = _compare(options, spec, images, report)
@@ -95,7 +97,7 @@ def run_main_job(options: MainJob) -> int:
         write_bytes(options.out / name, data)
     page = render(report, {PICTURES[name]: data for name, data in drawn.items()})
     write_bytes(options.out / "report.html", page.encode())
-    Console().print(summary(report))
+    Console(markup=False).print(summary(report))
     print(f"report and figures: {options.out / 'report.html'}")
     return status
 
@@ -106,19 +108,21 @@ def _by_name(checks: list[Check]) -> list[str]:
     return [f"{name}: {len(group)} compared, worst {worst(group).worst:.1e}" for name, group in groups.items()]
 
 
-def _train_both(options: MainJob, spec: Spec, console: Console, report: dict[str, Any]) -> int:
+def _train_both(
+    options: MainJob, spec: Spec, tensors: dict[str, np.ndarray], console: Console, report: dict[str, Any]
+) -> int:
     """Train each twin in a process of its own, by its own command line; return the first exit status that is not 0."""
     start = options.out / START
-    tensors = initial_weights(load_engine("jax").shapes(spec), spec.initializer, options.seed)
     save_weights(start, spec, {name: tensor.astype(spec.training.precision) for name, tensor in tensors.items()})
     for number, twin in enumerate(TWINS, 2):
         console.print(f"{number}/3  {TWINS[twin]} trains in {spec.training.precision} …")
         command = [sys.executable, "-m", f"ae_{twin}", "train", *_flags(options, start, options.out / twin)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            console.print(f"{TWINS[twin]} failed with exit status {done.returncode}: {done.stdout.strip()}")
+        status, said = _run(command)
+        if status:
+            report["message"] = f"{TWINS[twin]} ended with exit status {status}: {' '.join(said.split())}"
             report["training"] = {}
-            return 130 if done.returncode == 130 else 1
+            console.print(report["message"])
+            return 130 if status == 130 else 1
         run = json.loads((options.out / twin / FILES[1]).read_text(encoding="utf-8"))
         report["training"][twin] = {
             "losses": [epoch["train"]["loss"] for epoch in run["epochs"][1:]],
@@ -134,6 +138,17 @@ def _train_both(options: MainJob, spec: Spec, console: Console, report: dict[str
     return 0
 
 
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a command; return its exit status and output. At Ctrl-C it gets one too, and the time to answer it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        while True:
+            try:
+                said, _ = child.communicate()
+                return child.returncode, said
+            except KeyboardInterrupt:
+                continue
+
+
 def _flags(options: MainJob, start: Path, out: Path) -> list[str]:
     """Return the flags of `train` that say what the options say."""
     chosen = dataclasses.replace(options, out=out, start=start)
@@ -146,7 +161,7 @@ def _flags(options: MainJob, start: Path, out: Path) -> list[str]:
         if isinstance(value, bool):
             flags += [flag] if value else []
         elif value is not None:
-            flags += [flag, str(value)]
+            flags.append(f"{flag}={value}")
     return flags
 
 
@@ -183,13 +198,6 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
     return {name: figures.to_png(function()) for name, function in draw.items()}
 
 
-def main(arguments: MainJob) -> int:
+def main(options: MainJob) -> int:
     """Run the main job as a command: user errors are one line and exit status 2."""
-    try:
-        return run_main_job(arguments)
-    except UserError as error:
-        print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("benchmarks: interrupted", file=sys.stderr)
-        return 130
+    return run_program("python -m benchmarks", lambda: run_main_job(options))

@@ -3,11 +3,8 @@
 Each is a difference that is known to slip in between frameworks: the suite has to notice every one of them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
-from unittest.mock import patch
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,96 +30,19 @@ import ae_torch.likelihood
 import ae_torch.model
 import ae_torch.optim
 import ae_torch.training
-from parity_tests.twins import compiled_pass
-
-Patch = tuple[Any, str, Any]
-"""What to patch: an object, the name of its attribute, and the faulty value."""
-
-
-class Fault(NamedTuple):
-    """One fault in one twin."""
-
-    twin: str
-    """``jax`` or ``torch``."""
-    case: str
-    """The row of `parity_tests.cases.CASES` on which it acts."""
-    patches: Callable[[], list[Patch]]
-
-
-@contextmanager
-def planted(fault: Fault) -> Iterator[None]:
-    """Plant a fault for a while. What was compiled without it is forgotten before, and what with it, after."""
-    with ExitStack() as stack:
-        if fault.twin == "jax":
-            _forget()
-            stack.callback(_forget)
-        for target, name, value in fault.patches():
-            stack.enter_context(patch.object(target, name, value))
-        yield
-
-
-def _forget() -> None:
-    ae_jax.dispatch.compiled_steps.cache_clear()
-    ae_jax.engine._inference.cache_clear()
-    compiled_pass.cache_clear()
-
-
-def _constructor(module: Any, name: str, **changed: Callable[[Any], Any]) -> list[Patch]:
-    """Change arguments of a layer where `make_norm` and its like construct it."""
-    original = getattr(module, name)
-    fields = list(original.__dataclass_fields__) if module is ae_jax.layers else _parameters(original)
-
-    def construct(*values: Any, **given: Any) -> Any:
-        given = dict(zip(fields, values, strict=False)) | given
-        return original(**{key: changed[key](value) if key in changed else value for key, value in given.items()})
-
-    return [(module, name, construct)]
-
-
-def _parameters(cls: Any) -> list[str]:
-    code = cls.__init__.__code__
-    return list(code.co_varnames[1 : code.co_argcount])
-
-
-def _after(target: Any, name: str, change: Callable[..., Any]) -> list[Patch]:
-    """Let ``change(result, *arguments)`` have the last word on a function's result."""
-    original = getattr(target, name)
-    return [(target, name, lambda *a, **k: change(original(*a, **k), *a, **k))]
-
-
-def _before(target: Any, name: str, change: Callable[..., tuple[Any, ...]]) -> list[Patch]:
-    """Let ``change(*arguments)`` replace a function's arguments."""
-    original = getattr(target, name)
-    return [(target, name, lambda *a, **k: original(*change(*a), **k))]
-
-
-def _steps(change: Callable[[Any], Any], engine: Any) -> list[Patch]:
-    """Change the steps that a twin's trainer receives."""
-    return _before(engine.Trainer, "advance", lambda self, steps: (self, change(steps)))
-
-
-def _hyper(module: Any, **changed: Any) -> list[Patch]:
-    """Change a hyper-parameter of the optimiser that a twin makes."""
-    return _before(
-        module,
-        "make_optimizer",
-        lambda training, *rest: (replace(training, optimizer=replace(training.optimizer, **changed)), *rest),
-    )
-
-
-def _hyper_at(where: Any, module: Any, **changed: Any) -> list[Patch]:
-    # the training file has imported the function by name
-    return [(where, "make_optimizer", _hyper(module, **changed)[0][2])]
+from ae_core.geometry import crops, pads
+from parity_tests.planting import Fault, Patch, after, before, constructor, hyper_at, steps
 
 
 class _BiasedVariance(ae_torch.layers.BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        before = self.running_var.clone() if self.running_var is not None else None
+        old, share, n = self.running_var, self.momentum, x.numel() // x.shape[1]
+        assert old is not None
+        assert share is not None
+        kept = (1 - share) * old.clone()
         y = super().forward(x)
-        if self.training and before is not None and self.running_var is not None and self.momentum is not None:
-            n = x.numel() // x.shape[1]
-            batch = (self.running_var - (1 - self.momentum) * before) * (n - 1) / n
-            self.running_var.copy_((1 - self.momentum) * before + batch)
+        if self.training and self.running_var is not None:
+            self.running_var = kept + (self.running_var - kept) * (n - 1) / n
         return y
 
 
@@ -148,7 +68,7 @@ def _logstd_torch(self: Any, x: Any, noise: Any = None) -> Any:
 
 def _kl(cls: Any, change: Callable[[Any, Any], Any]) -> list[Patch]:
     """Change the KL term: ``change(value, code)``."""
-    return _after(
+    return after(
         cls,
         "penalties",
         lambda result, code, bottleneck: {"kl": (result["kl"][0], change(result["kl"][1], code))},
@@ -156,7 +76,7 @@ def _kl(cls: Any, change: Callable[[Any, Any], Any]) -> list[Patch]:
 
 
 def _nll(cls: Any, change: Callable[..., Any]) -> list[Patch]:
-    return _after(cls, "negative_log_likelihood", lambda result, self, output, x: change(result, output, x))
+    return after(cls, "negative_log_likelihood", lambda result, self, output, x: change(result, output, x))
 
 
 def _probabilities(self: Any, output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -269,42 +189,42 @@ def _swap(pair: tuple[int, int], *arguments: Any) -> tuple[int, int]:
     return pair[1], pair[0]
 
 
-FAULTS: dict[str, Fault] = {
+_TABLE: dict[str, Fault] = {
     # where pixels go
     **_both(
         "same padding with the odd pixel first",
         "conv same",
-        lambda: _after(_T.conv, "pads", _swap),
-        lambda: _after(_J.conv, "pads", _swap),
+        lambda: after(_T.conv, "pads", _swap),
+        lambda: after(_J.conv, "pads", _swap),
     ),
     **_both(
         "transposed padding with the odd pixel first",
         "conv same",
-        lambda: _after(_T.conv, "crops", _swap),
-        lambda: _after(_J.conv, "crops", _swap),
+        lambda: after(_T.conv, "crops", _swap),
+        lambda: after(_J.conv, "crops", _swap),
     ),
     **_both(
         "torch padding for same",
         "conv same",
         lambda: [
-            (_T.conv, "pads", lambda k, s, p, f=_T.conv.pads: f(k, s, "torch")),
-            (_T.conv, "crops", lambda k, s, p, f=_T.conv.crops: f(k, s, "torch")),
+            (_T.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
+            (_T.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
         ],
         lambda: [
-            (_J.conv, "pads", lambda k, s, p, f=_J.conv.pads: f(k, s, "torch")),
-            (_J.conv, "crops", lambda k, s, p, f=_J.conv.crops: f(k, s, "torch")),
+            (_J.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
+            (_J.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
         ],
     ),
     # kernels and layouts
     **_j(
         "transposed kernel not flipped",
         "conv same",
-        lambda: _before(_J.layers, "transposed_convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
+        lambda: before(_J.layers, "transposed_convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
     ),
     **_j(
         "kernel flipped",
         "conv torch",
-        lambda: _before(_J.layers, "convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
+        lambda: before(_J.layers, "convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
     ),
     **_j(
         "kernel's height and width exchanged",
@@ -316,32 +236,32 @@ FAULTS: dict[str, Fault] = {
     **_both(
         "batch norm eps off by 1 %",
         _BN,
-        lambda: _constructor(_T.layers, "BatchNorm", eps=lambda e: 1.01 * e),
-        lambda: _constructor(_J.layers, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.layers, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.layers, "BatchNorm", eps=lambda e: 1.01 * e),
     ),
     **_both(
         "group norm eps off by 1 %",
         _GN,
-        lambda: _constructor(_T.layers, "GroupNorm", eps=lambda e: 1.01 * e),
-        lambda: _constructor(_J.layers, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.layers, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.layers, "GroupNorm", eps=lambda e: 1.01 * e),
     ),
     **_both(
         "layer norm eps 1e-6 for 1e-5",
         "dense layer norm",
-        lambda: _constructor(_T.layers, "LayerNorm", eps=lambda e: 0.1 * e),
-        lambda: _constructor(_J.layers, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_T.layers, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_J.layers, "LayerNorm", eps=lambda e: 0.1 * e),
     ),
     **_both(
         "batch norm momentum as its complement",
         _BN,
-        lambda: _constructor(_T.layers, "BatchNorm", momentum=lambda m: 1 - m),
-        lambda: _constructor(_J.layers, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_T.layers, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_J.layers, "BatchNorm", momentum=lambda m: 1 - m),
     ),
     **_both(
         "group norm with half the groups",
         _GN,
-        lambda: _constructor(_T.layers, "GroupNorm", groups=lambda g: g // 2),
-        lambda: _constructor(_J.layers, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_T.layers, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_J.layers, "GroupNorm", groups=lambda g: g // 2),
     ),
     **_t("biased running variance", _BN, lambda: [(_T.layers, "BatchNorm", _BiasedVariance)]),
     **_t("unbiased variance of the batch", _BN, lambda: [(_T.layers, "BatchNorm", _UnbiasedBatch)]),
@@ -353,7 +273,7 @@ FAULTS: dict[str, Fault] = {
     **_j(
         "running statistics never updated",
         _BN,
-        lambda: _after(_J.dispatch, "make_training", lambda f, m: _forgotten_statistics(f)),
+        lambda: after(_J.dispatch, "make_training", lambda f, m: _forgotten_statistics(f)),
     ),
     # activations
     **_both(
@@ -391,8 +311,8 @@ FAULTS: dict[str, Fault] = {
     **_both(
         "KL weight ignored",
         "dense vae",
-        lambda: _after(_T.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
-        lambda: _after(_J.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
+        lambda: after(_T.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
+        lambda: after(_J.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
     ),
     **_both(
         "sum over pixels for mean",
@@ -415,40 +335,40 @@ FAULTS: dict[str, Fault] = {
     **_both(
         "Adam eps 1e-7 for 1e-8",
         "conv same",
-        lambda: _hyper_at(_T.training, _T.optim, eps=1e-7),
-        lambda: _hyper_at(_J.training, _J.optim, eps=1e-7),
+        lambda: hyper_at(_T.training, _T.optim, eps=1e-7),
+        lambda: hyper_at(_J.training, _J.optim, eps=1e-7),
     ),
     **_both(
         "Adam b2 0.9990001 for 0.999",
         "conv same",
-        lambda: _hyper_at(_T.training, _T.optim, b2=0.9990001),
-        lambda: _hyper_at(_J.training, _J.optim, b2=0.9990001),
+        lambda: hyper_at(_T.training, _T.optim, b2=0.9990001),
+        lambda: hyper_at(_J.training, _J.optim, b2=0.9990001),
     ),
     **_both(
         "Adam b1 0.95 for 0.9",
         "conv same",
-        lambda: _hyper_at(_T.training, _T.optim, b1=0.95),
-        lambda: _hyper_at(_J.training, _J.optim, b1=0.95),
+        lambda: hyper_at(_T.training, _T.optim, b1=0.95),
+        lambda: hyper_at(_J.training, _J.optim, b1=0.95),
     ),
     **_j("Adam eps inside the root", "conv same", lambda: [(_J.optim, "_scale_by_adam", _eps_in_the_root)]),
     **_j("Adam without bias correction", "conv same", lambda: [(_J.optim, "_scale_by_adam", _uncorrected)]),
     **_both(
         "weight decay 1e-2 for 5e-2",
         "dense vae",
-        lambda: _hyper_at(_T.training, _T.optim, weight_decay=1e-2),
-        lambda: _hyper_at(_J.training, _J.optim, weight_decay=1e-2),
+        lambda: hyper_at(_T.training, _T.optim, weight_decay=1e-2),
+        lambda: hyper_at(_J.training, _J.optim, weight_decay=1e-2),
     ),
     **_t("weight decay coupled", "dense vae", lambda: [(_T.training, "make_optimizer", _coupled)]),
     **_both(
         "SGD momentum 0.9 for 0.8",
         "dense 3 channels",
-        lambda: _hyper_at(_T.training, _T.optim, momentum=0.9),
-        lambda: _hyper_at(_J.training, _J.optim, momentum=0.9),
+        lambda: hyper_at(_T.training, _T.optim, momentum=0.9),
+        lambda: hyper_at(_J.training, _J.optim, momentum=0.9),
     ),
     **_t(
         "Nesterov's momentum",
         "dense 3 channels",
-        lambda: _after(_T.training, "make_optimizer", lambda o, *a: _nesterov(o)),
+        lambda: after(_T.training, "make_optimizer", lambda o, *a: _nesterov(o)),
     ),
     **_t(
         "clipping adds 1e-6 to the norm",
@@ -468,58 +388,61 @@ FAULTS: dict[str, Fault] = {
     **_t(
         "gradients not reset",
         "conv same",
-        lambda: _after(_T.training, "make_optimizer", lambda o, *a: _accumulating(o)),
+        lambda: after(_T.training, "make_optimizer", lambda o, *a: _accumulating(o)),
     ),
     **_j(
         "moments reset at each step",
         "conv same",
-        lambda: _after(_J.dispatch, "make_training", lambda f, m: _stale_moments(f)),
+        lambda: after(_J.dispatch, "make_training", lambda f, m: _stale_moments(f)),
     ),
     **_both(
         "learning rate of the step before",
         "dense vae",
-        lambda: _steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _T.engine),
-        lambda: _steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _J.engine),
+        lambda: steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _T.engine),
+        lambda: steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _J.engine),
     ),
     # data and noise
     **_both(
         "data off by one",
         "conv same",
-        lambda: _steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _T.engine),
-        lambda: _steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _J.engine),
+        lambda: steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _T.engine),
+        lambda: steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _J.engine),
     ),
     **_both(
         "noise of one sample for all",
         "dense vae",
-        lambda: _steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _T.engine),
-        lambda: _steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _J.engine),
+        lambda: steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _T.engine),
+        lambda: steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _J.engine),
     ),
     **_both(
         "last batch dropped",
         "conv same",
-        lambda: _steps(_short_batches_skipped, _T.engine),
-        lambda: _steps(_short_batches_skipped, _J.engine),
+        lambda: steps(_short_batches_skipped, _T.engine),
+        lambda: steps(_short_batches_skipped, _J.engine),
     ),
     **_j(
         "mask of the last batch ignored",
         "conv same",
-        lambda: _after(_J.dispatch, "make_training", lambda f, m: _ignored_mask(f)),
+        lambda: after(_J.dispatch, "make_training", lambda f, m: _ignored_mask(f)),
     ),
     # precision and weights
     **_t("a layer in float32", "dense silu", lambda: [(_T.layers.Linear, "forward", _in_float32)]),
     **_j(
         "weights narrowed to float32",
         "dense silu",
-        lambda: _before(_J.engine, "from_tensors", lambda t, p: ({n: a.astype(np.float32) for n, a in t.items()}, p)),
+        lambda: before(_J.engine, "from_tensors", lambda t, p: ({n: a.astype(np.float32) for n, a in t.items()}, p)),
     ),
     **_t(
         "initial weights by another seed",
         "conv same",
-        lambda: _before(_T.model, "initial_weights", lambda shapes, name, seed: (shapes, name, seed + 1)),
+        lambda: before(_T.model, "initial_weights", lambda shapes, name, seed: (shapes, name, seed + 1)),
     ),
     **_j(
         "initial weights by another fan",
         "conv he_normal",
-        lambda: _before(_J.model, "initial_weights", lambda shapes, name, seed: (shapes, "lecun_normal", seed)),
+        lambda: before(_J.model, "initial_weights", lambda shapes, name, seed: (shapes, "lecun_normal", seed)),
     ),
 }
+
+FAULTS: dict[str, Fault] = dict(sorted(_TABLE.items(), key=lambda item: item[1].twin, reverse=True))
+"""Every fault by name; those of one twin together, so that what the other has compiled can be kept."""

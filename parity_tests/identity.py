@@ -11,6 +11,7 @@ import ae_torch.engine
 from ae_core.data import steps_per_epoch
 from ae_core.init import initial_weights
 from ae_core.loop import make_steps
+from ae_core.rng import generator, normal
 from ae_core.spec import Precision, Spec
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.twins import jax_pass, jax_stepper, torch_pass, torch_stepper
@@ -31,8 +32,8 @@ def weights_of(spec: Spec, seed: int) -> dict[str, np.ndarray]:
     """
     shapes = ae_torch.build(spec).shapes
     tensors = initial_weights(shapes, spec.initializer, seed)
-    rng = np.random.default_rng(seed)
-    return {n: t + 0.1 * rng.uniform(0.5, 1.0, t.shape) if t.ndim == 1 else t for n, t in tensors.items()}
+    moved = {n: generator(seed, "identity", n).uniform(0.05, 0.1, t.shape) for n, t in tensors.items() if t.ndim == 1}
+    return {n: t + moved[n] if n in moved else t for n, t in tensors.items()}
 
 
 def check_forward(spec: Spec, images: Images, seed: int, limit: float, precision: Precision) -> list[Check]:
@@ -77,7 +78,7 @@ def check_evaluation(spec: Spec, images: Images, seed: int) -> list[Check]:
     tensors = weights_of(spec, seed)
     trainer = ae_torch.engine.ENGINE.train(spec, tensors, images)
     trainer.advance(make_steps(spec, len(images), seed, 0, 0, min(3, trainer.capacity)))
-    z = np.random.default_rng(seed).standard_normal((7, spec.bottleneck.latent))
+    z = normal((7, spec.bottleneck.latent), seed, "identity")
     answers = []
     for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE):
         model = engine.infer(spec, trainer.tensors())

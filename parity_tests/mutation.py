@@ -4,22 +4,33 @@ For each fault and gate the margin is the worst measured difference over its lim
 A gate that raises instead of measuring kills too, with an infinite margin.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
+from rich.console import Console
+from rich.progress import track
 
 import ae_jax
+import ae_jax.engine
 import ae_torch
+import ae_torch.engine
+from ae_core.environment import environment
+from ae_core.output import check_file, write_json
 from ae_core.spec import Spec
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
-from parity_tests.faults import FAULTS, Fault, planted
+from parity_tests.faults import FAULTS
 from parity_tests.identity import check_evaluation, check_forward, check_training, with_precision
+from parity_tests.planting import Fault, planted
 
 Images = Float[np.ndarray, "N H W C"]
+
+SCHEMA = "twin-autoencoders/mutation/1"
 
 
 def check_start(spec: Spec, images: Images, seed: int) -> list[Check]:
@@ -89,12 +100,6 @@ def run_fault(name: str, fault: Fault) -> Row:
         return Row(name, fault.twin, fault.case, run_gates(fault.case))
 
 
-def run_matrix() -> Iterator[Row]:
-    """Plant every fault in turn."""
-    for name, fault in FAULTS.items():
-        yield run_fault(name, fault)
-
-
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:
     """Return the matrix as JSON values; an infinite margin is null."""
     return [{**row._asdict(), "killers": row.killers} for row in rows]
@@ -115,3 +120,33 @@ def _cell(margin: float | None) -> str:
     if margin <= 1:
         return "·"
     return f"10^{int(np.floor(np.log10(margin)))}" if np.isfinite(margin) else "∞"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Plant every fault in turn and print which comparison notices it, and by how much."""
+
+    json: Path | None = None
+    """JSON file for the matrix."""
+    force: bool = False
+    """Overwrite this file."""
+
+
+def run_mutation(options: Mutation) -> int:
+    """Print the matrix and return the exit status: 1 if a fault survives, else 0.
+
+    Raises:
+        OutputError: the JSON file cannot be written; nothing has been run.
+    """
+    if options.json is not None:
+        check_file(options.json, (".json",), options.force)
+    items = track(FAULTS.items(), "planting faults", console=Console(stderr=True), transient=True)
+    rows = [run_fault(name, fault) for name, fault in items]
+    print(to_markdown(rows))
+    survivors = [row.fault for row in rows if not row.killers]
+    print(f"{len(rows)} faults, {len(rows) - len(survivors)} noticed; survivors: {', '.join(survivors) or 'none'}")
+    if options.json is not None:
+        engines = {**ae_jax.engine.ENGINE.environment(), **ae_torch.engine.ENGINE.environment()}
+        write_json(options.json, {"schema": SCHEMA, "environment": environment() | engines, "faults": to_json(rows)})
+        print(f"matrix: {options.json}")
+    return 1 if survivors else 0

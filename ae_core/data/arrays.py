@@ -1,7 +1,5 @@
 """Images in NumPy's files: .npy holds them alone, .npz with labels and factors."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +21,10 @@ def read_npy(path: Path) -> Dataset:
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header can make NumPy raise nearly anything
         raise DataError(f"{path}: not a .npy file of uint8 or float images: {_line(error)}") from error
+    if path.stat().st_size != array.offset + array.nbytes:
+        raise DataError(f"{path}: too long: {path.stat().st_size} bytes, its header says {array.offset + array.nbytes}")
     images = validate_images(array, str(path))
     return Dataset(path.name, _in_memory(images, array))
 
@@ -49,6 +49,9 @@ def read_npz(path: Path) -> Dataset:
         if factors.ndim != 2 or len(factors) != len(images) or factors.dtype.kind not in "fiu":
             given = f"{factors.dtype} {factors.shape}"
             raise DataError(f"{path}: factors are {given}, must be [{len(images)}, F] numbers")
+        if factors.shape[1] == 0 or not np.isfinite(factors).all():
+            raise DataError(f"{path}: factors are none, or not all finite; must be [{len(images)}, F] finite numbers")
+        names = names or tuple(f"factor {i + 1}" for i in range(factors.shape[1]))
         if names and len(names) != factors.shape[1]:
             raise DataError(f"{path}: has {len(names)} factor_names for {factors.shape[1]} factors")
         factors = factors.astype(np.float64)
@@ -68,8 +71,13 @@ def _arrays(path: Path) -> tuple[str, dict[str, np.ndarray]]:
             if images is None:
                 given = ", ".join(file.files) or "nothing"
                 raise DataError(f"{path}: holds {given}, images must be in one of {', '.join(_IMAGES)}")
-            return images, {key: file[key] for key in (images, *_LABELS, *_FACTORS) if key in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {key: file[key] for key in (images, *_LABELS, *_FACTORS) if key in file}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no .npy file")
+            return images, arrays
+    except DataError:
+        raise
+    except Exception as error:  # zip members come in many forms, and can be damaged in more
         raise DataError(f"{path}: not a .npz file of plain arrays: {_line(error)}") from error
 
 

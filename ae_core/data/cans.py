@@ -17,6 +17,7 @@ from ae_core.rng import generator
 FACTOR_NAMES = ("width", "height")
 WIDTHS = (0.25, 0.85)
 HEIGHTS = (0.30, 0.90)
+MAX_COUNT = 10**8
 
 _BACKGROUND = 0.04
 _TINT = np.array([1.0, 0.95, 0.86], np.float32)
@@ -33,8 +34,8 @@ def cans(count: int, size: tuple[int, int] = (32, 32), seed: int = 0, channels: 
 
     Raises ``DataError`` for a count or size below one and for channels other than 1 or 3.
     """
-    if count < 1:
-        raise DataError(f"cans: count is {count}, must be at least 1")
+    if not 1 <= count <= MAX_COUNT:
+        raise DataError(f"cans: count is {count}, must be 1 to {MAX_COUNT:,}")
     low, high = np.array([WIDTHS, HEIGHTS]).T
     factors = generator(seed, "cans").uniform(low, high, size=(count, 2))
     return Dataset("cans", draw_cans(factors, size, channels), factors=factors, factor_names=FACTOR_NAMES)

@@ -26,9 +26,11 @@ def read_idx(path: Path) -> Shaped[np.ndarray, "..."]:
     if len(data) < 4:
         raise DataError(f"{path}: has {len(data)} bytes, an IDX file begins with 4: 00 00, a type code, the rank")
     code, rank = data[2], data[3]
-    if data[:2] != b"\0\0" or code not in _DTYPES or rank == 0:
+    if data[:2] != b"\0\0" or code not in _DTYPES or not 1 <= rank <= 8:
         codes = ", ".join(f"{known:02x}" for known in _DTYPES)
-        raise DataError(f"{path}: begins with {data[:4].hex(' ')}, an IDX file with 00 00, one of {codes}, and a rank")
+        raise DataError(
+            f"{path}: begins with {data[:4].hex(' ')}, an IDX file with 00 00, one of {codes}, and a rank of 1 to 8"
+        )
     header = 4 + 4 * rank
     if len(data) < header:
         raise DataError(f"{path}: has {len(data)} bytes, the header of an IDX file of rank {rank} has {header}")

@@ -1,5 +1,6 @@
 """Images in picture files: one, a folder of them, or a folder with one sub-folder for each label."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ def read_picture(path: Path) -> Float32[np.ndarray, "1 h w c"]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             upright = ImageOps.exif_transpose(file)
             if upright.mode.startswith("I"):
                 return np.asarray(upright)[None, ..., None].astype(np.float32) / np.float32(65535)
             gray = upright.mode in ("1", "L", "LA", "La")
             pixels = np.asarray(upright.convert("L" if gray else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable picture: {reason}") from error
     return validate_images(pixels.reshape(1, *pixels.shape[:2], -1), str(path))
@@ -52,7 +54,8 @@ def read_folder(folder: Path, shape: Shape, options: DataOptions) -> Dataset:
         raise DataError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)}), nor do its sub-folders")
     images = np.empty((len(paths), *shape), np.float32)
     console = Console(stderr=True)
-    for image, path in zip(images, track(paths, folder.name, console=console, transient=True), strict=True):
+    shown = track(paths, folder.name, console=console, transient=True, disable=not console.is_terminal)
+    for image, path in zip(images, shown, strict=True):
         image[...] = fit_images(read_picture(path), shape, options, str(path))[0]
     return Dataset(folder.name, images, labels=labels)
 

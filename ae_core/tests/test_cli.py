@@ -148,7 +148,7 @@ def test_report(trained):
     steps = report["curve"]["steps"]
     assert steps == list(range(1, 2 * math.ceil(1617 / 64) + 1))
     assert len(report["curve"]["losses"]) == len(steps)
-    assert report["images_per_second"] > 0
+    assert report["images_per_second"] is None or report["images_per_second"] > 0  # too short to be measured
     assert report["environment"].keys() >= {"date", "python", "system", "processor", "cores", "numpy", "device", twin}
 
 
@@ -434,7 +434,7 @@ BAD_SPECS = {
     ),
     "zero latents": (
         _json(bottleneck={"kind": "plain", "latent": 0}),
-        "latent: given 0; right is an integer of at least 1",
+        "latent: given 0; right is an integer from 1 to",
     ),
     "no channels": (_json(backbone=_CONV | {"channels": [], "strides": []}), "channels: given []"),
     "even kernel": (_json(backbone=_CONV | {"kernel": 4, "padding": "torch"}), "kernel: given 4; right is odd"),
@@ -562,14 +562,14 @@ BAD_OPTIONS = {
     "info of two": (("info", "--preset", "foster-ae", "--spec", "{in}/spec.json"), "right is exactly one of"),
     "spec that is a folder": ((*_TRAIN, "--data", "digits", "--spec", "{in}"), "Is a directory"),
     "unknown data": ((*_SMALL[:-1], "digit"), 'no data set, file or folder "digit": did you mean "digits"?'),
-    "no epochs": ((*_SMALL, "--epochs", "0"), "epochs: given 0; right is an integer of at least 1"),
+    "no epochs": ((*_SMALL, "--epochs", "0"), "epochs: given 0; right is an integer from 1 to"),
     "no batch": ((*_SMALL, "--batch-size", "0"), "batch_size: given 0"),
     "learning rate 0": ((*_SMALL, "--learning-rate", "0"), "learning_rate: given 0.0; right is a number above 0"),
     "learning rate inf": ((*_SMALL, "--learning-rate", "inf"), "learning_rate: given inf"),
     "learning rate nan": ((*_SMALL, "--learning-rate", "nan"), "learning_rate: given nan"),
     "nothing held out": ((*_SMALL, "--heldout", "0"), "held-out fraction is 0"),
     "all held out": ((*_SMALL, "--heldout", "1"), "held-out fraction is 1"),
-    "no cans": ((*_TRAIN, "--preset", "dense-digits", "--count", "0"), "count is 0, must be at least 1"),
+    "no cans": ((*_TRAIN, "--preset", "dense-digits", "--count", "0"), "count is 0, must be 1 to"),
     "images that do not fit": ((*_TRAIN, "--preset", "foster-ae", "--data", "digits"), "images are 8×8×1"),
     "a batch of one": (
         (*_TRAIN, "--spec", "{in}/norm.json", "--data", "digits", "--batch-size", "1"),
@@ -581,7 +581,7 @@ BAD_OPTIONS = {
     ),
     "no samples": (
         ("sample", "--weights", "{in}/vae", "--out", "{out}/y.npy", "--count", "0"),
-        "--count: given 0; right is at least 1",
+        "--count: given 0; right is 1 to",
     ),
 }
 
@@ -720,10 +720,12 @@ def test_a_full_disk(refuse, monkeypatch, twin, suffix):
 @pytest.mark.parametrize("twin", TWINS)
 @pytest.mark.parametrize("argv", [(), ("trian",), ("train",), ("train", "--out", "{out}/run", "--epochs", "many")])
 def test_usage_errors(tmp_path, capsys, twin, argv):
-    with pytest.raises(SystemExit) as caught:
-        _run(twin, *(a.replace("{out}", str(tmp_path)) for a in argv))
-    assert caught.value.code == 2
-    assert capsys.readouterr().out == ""
+    assert _run(twin, *(a.replace("{out}", str(tmp_path)) for a in argv)) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"ae-{twin}: ")
+    assert shown.err.endswith("--help\n")
+    assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -795,7 +797,8 @@ def test_console_script(tmp_path, twin):
 
 
 @pytest.mark.parametrize("twin", TWINS)
-def test_a_reader_that_has_gone(twin):
+def test_a_reader_that_has_gone(twin, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it, nothing is left to flush at exit
     command = f"{sys.executable} -m ae_{twin} info --preset foster-ae | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (0, "")

@@ -41,3 +41,18 @@ def test_pca_is_scikit_learns(count, components):
 def test_pca_falls_with_every_component():
     errors = [pca_mse(_images(60, 1), _images(30, 2), components) for components in range(1, 25)]
     assert (np.diff(errors) < 0).all()
+
+
+def test_pca_of_few_large_images_is_the_same():
+    """With fewer images than pixels the eigenvectors come from the images' own products."""
+    rng = np.random.default_rng(0)
+    train, heldout = rng.random((12, 7, 9, 1)).astype(np.float32), rng.random((5, 7, 9, 1)).astype(np.float32)
+    pca = PCA(3, svd_solver="full").fit(train.reshape(12, -1).astype(np.float64))
+    flat = heldout.reshape(5, -1).astype(np.float64)
+    expected = np.mean((pca.inverse_transform(pca.transform(flat)) - flat) ** 2)
+    assert pca_mse(train, heldout, 3) == pytest.approx(expected, rel=1e-10)
+
+
+def test_pca_that_would_take_too_long_is_left_out(monkeypatch):
+    monkeypatch.setattr("ae_core.metrics.PCA_MAX_SIDE", 4)
+    assert pca_mse(np.ones((9, 3, 3, 1), np.float32), np.ones((2, 3, 3, 1), np.float32), 2) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ae_core.errors import OutputError
-from ae_core.output import check_file, check_folder, make_folder, write_array, write_bytes, write_json
+from ae_core.output import check_file, check_folder, clear_folder, make_folder, write_array, write_bytes, write_json
 
 
 def _refused(call, *arguments):
@@ -147,20 +147,22 @@ def test_check_folder_passes_and_makes_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "empty", "full"]
 
 
-def test_make_folder_takes_away_the_files_of_an_earlier_run_alone(tmp_path):
+def test_clear_folder_takes_away_the_files_of_an_earlier_run_alone(tmp_path):
     folder = tmp_path / "one" / "two"
-    make_folder(folder, ("a", "b"))
+    make_folder(folder)
     assert list(folder.iterdir()) == []
     for name in ("a", "b", "notes"):
         (folder / name).write_bytes(b"")
-    make_folder(folder, ("a", "b"))
+    make_folder(folder)
+    assert {p.name for p in folder.iterdir()} == {"a", "b", "notes"}
+    clear_folder(folder, ("a", "b"))
     assert [p.name for p in folder.iterdir()] == ["notes"]
 
 
 @pytest.mark.parametrize("name", ["file", "file/run"])
 def test_make_folder_where_none_can_be(tmp_path, name):
     (tmp_path / "file").write_bytes(b"kept")
-    assert "cannot be written: " in _refused(make_folder, tmp_path / name, ("a",))
+    assert "cannot be written: " in _refused(make_folder, tmp_path / name)
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
@@ -170,5 +172,5 @@ def test_make_folder_finds_out_that_it_cannot_write(tmp_path, monkeypatch):
 
     (tmp_path / "a").write_bytes(b"kept")
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    assert _refused(make_folder, tmp_path, ("a",)) == f"{tmp_path}: cannot be written: Read-only file system"
+    assert _refused(make_folder, tmp_path) == f"{tmp_path}: cannot be written: Read-only file system"
     assert (tmp_path / "a").read_bytes() == b"kept"

@@ -265,11 +265,11 @@ def test_missing_key(path, key):
             [2],
             "spec.backbone: strides: given [2]; right is one entry for each of the 2 channels",
         ),
-        (("backbone", "strides"), [0, 1], "spec.backbone: strides: given [0, 1]; right is strides of at least 1"),
+        (("backbone", "strides"), [0, 1], "spec.backbone: strides: given [0, 1]; right is integers from 1 to"),
         (("backbone", "channels"), [], "spec.backbone: channels: given []; right is at least one entry"),
-        (("backbone", "channels"), [4, 0], "spec.backbone: channels: given [4, 0]; right is counts of at least 1"),
+        (("backbone", "channels"), [4, 0], "spec.backbone: channels: given [4, 0]; right is integers from 1 to"),
         (("backbone", "kernel"), 4, 'spec.backbone: kernel: given 4; right is odd where padding is "torch"'),
-        (("backbone", "kernel"), 0, "spec.backbone: kernel: given 0; right is an integer of at least 1"),
+        (("backbone", "kernel"), 0, "spec.backbone: kernel: given 0; right is an integer from 1 to"),
         (
             ("backbone", "norm", "groups"),
             3,
@@ -277,7 +277,7 @@ def test_missing_key(path, key):
         ),
         (("backbone", "norm", "groups"), 0, "spec.backbone.norm: groups: given 0"),
         (("backbone", "norm", "eps"), 0, "spec.backbone.norm: eps: given 0.0; right is a number above 0"),
-        (("bottleneck", "latent"), 0, "spec.bottleneck: latent: given 0; right is an integer of at least 1"),
+        (("bottleneck", "latent"), 0, "spec.bottleneck: latent: given 0; right is an integer from 1 to"),
         (("bottleneck", "kl_weight"), -1, "spec.bottleneck: kl_weight: given -1.0"),
         (("bottleneck",), {"kind": "plain", "latent": 0}, "spec.bottleneck: latent: given 0"),
         (("likelihood", "variance"), 0, "spec.likelihood: variance: given 0.0; right is a number above 0"),
@@ -296,7 +296,7 @@ def test_missing_key(path, key):
         (
             ("backbone",),
             {"kind": "dense", "hidden": [4, 0]},
-            "spec.backbone: hidden: given [4, 0]; right is widths of at least 1",
+            "spec.backbone: hidden: given [4, 0]; right is integers from 1 to",
         ),
         (
             ("backbone",),
@@ -385,3 +385,35 @@ def test_folder_in_place_of_a_file(tmp_path):
 def test_nearest():
     assert nearest("conf", ["conv", "dense"]) == 'did you mean "conv"? valid: conv, dense'
     assert nearest("zzz", ["conv", "dense"]) == "valid: conv, dense"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("bottleneck", "latent"), 10**30, "latent: given"),
+        (("backbone", "kernel"), 10**9, "kernel: given"),
+        (("input_shape",), [10**6, 10**6, 1], "input_shape: given"),
+        (("training", "warmup_steps"), 10**400, "warmup_steps: given"),
+        (("backbone", "negative_slope"), -1e300, "negative_slope: given"),
+        (("backbone", "kind"), [], "without a known kind"),
+        (("backbone", "kind"), {}, "without a known kind"),
+    ],
+)
+def test_absurd_value(path, value, told):
+    spec = spec_to_json(PRESETS["foster-ae"])
+    node = spec
+    for key in path[:-1]:
+        node = node.setdefault(key, {}) if key != "schedule" else node[key]
+    node[path[-1]] = value
+    if path[-1] == "warmup_steps":
+        del node["warmup_steps"]
+        node["schedule"]["warmup_steps"] = value
+    with pytest.raises(SpecError, match=told):
+        spec_from_json(spec)
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    text = json.dumps(spec_to_json(PRESETS["foster-ae"])).replace('"kernel": 3', '"kernel": 3, "kernel": 5')
+    (tmp_path / "spec.json").write_text(text)
+    with pytest.raises(SpecError, match='"kernel" stands twice'):
+        load_spec(tmp_path / "spec.json")

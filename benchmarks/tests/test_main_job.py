@@ -44,7 +44,8 @@ def test_report_has_what_it_promises(done):
     for twin in ("jax", "torch"):
         assert report["training"][twin].keys() >= TRAINED
         assert len(report["training"][twin]["losses"]) == 2
-        assert report["training"][twin]["images_per_second"] > 0
+        rate = report["training"][twin]["images_per_second"]
+        assert rate is None or rate > 0  # None: over too soon to be measured
 
 
 def test_twins_trained_on_the_same_numbers(done):

@@ -1,0 +1,27 @@
+import sys
+
+from ae_core.cli import require_extras
+from ae_core.program import leave, parse, run_program
+
+NAME = "python -m parity_tests"
+
+
+def work() -> int:
+    require_extras("jax", "torch")
+    job, arguments = sys.argv[1:2], sys.argv[2:]
+    if job == ["mutation"]:
+        from parity_tests.mutation import Mutation, run_mutation
+
+        return run_mutation(parse(Mutation, f"{NAME} mutation", arguments))
+    if job == ["trajectory"]:
+        from parity_tests.curve import Curve, run_curve
+
+        return run_curve(parse(Curve, f"{NAME} trajectory", arguments))
+    from parity_tests.report import Report, run_report
+
+    description = "Other jobs, each with a --help of its own: mutation, trajectory."
+    return run_report(parse(Report, NAME, description=f"{Report.__doc__}\n\n{description}"))
+
+
+if __name__ == "__main__":
+    leave(run_program(NAME, work))

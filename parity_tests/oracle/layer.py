@@ -1,0 +1,38 @@
+"""What every layer of the oracle offers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+Array = Float64[np.ndarray, "..."]
+Arrays = dict[str, Array]
+Tensors = Mapping[str, np.ndarray]
+"""Parameters and constants of one layer under their last names, ``weight`` and ``bias``, in PyTorch's layout."""
+
+
+class Values(NamedTuple):
+    """What a layer makes of x and dy, or the rounding unit of each number of it."""
+
+    output: Array
+    input_gradient: Array
+    gradients: Arrays
+    """By every parameter."""
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """A pure function of parameters and input; images are [B, H, W, C]."""
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return the output y."""
+        ...
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return the gradients of Σ dy·y by x and by every parameter."""
+        ...
+
+    def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
+        """Return how far rounding to unit roundoff ``u`` moves each number of output and gradients; see `oracle`."""
+        ...
