@@ -27,6 +27,7 @@ from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.faults import FAULTS
 from parity_tests.identity import check_evaluation, check_forward, check_training, with_precision
 from parity_tests.planting import Fault, planted
+from parity_tests.twins import one_thread
 
 Images = Float[np.ndarray, "N H W C"]
 
@@ -75,7 +76,8 @@ def run_gates(case: str, seed: int = 0) -> dict[str, float]:
     margins: dict[str, float] = {}
     for gate, function in GATES.items():
         try:
-            checks = function(spec, images_of(spec), seed)
+            with one_thread():
+                checks = function(spec, images_of(spec), seed)
         except Exception:  # a fault may break anything; a twin that breaks down has not passed
             margins[_column(gate, None)] = float("inf")
             continue

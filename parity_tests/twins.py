@@ -1,6 +1,7 @@
 """Both twins, asked the same questions, answering in NumPy under the same names."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,6 +23,17 @@ from ae_torch.training import export_state as export_torch
 Images = Float[np.ndarray, "B H W C"]
 Noise = Float[np.ndarray, "B L"]
 Arrays = dict[str, np.ndarray]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch work with one thread for a while: on arrays as small as a case's, a second one only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Pass(NamedTuple):

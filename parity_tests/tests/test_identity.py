@@ -9,13 +9,9 @@ from ae_core.loop import make_steps
 from ae_core.presets import PRESETS
 from ae_core.spec import LayerNorm
 from parity_tests.cases import CASES, images_of
-from parity_tests.check import IDENTITY_LIMIT, compare
+from parity_tests.check import FLOAT32_LIMIT, IDENTITY_LIMIT, compare
 from parity_tests.identity import check_evaluation, check_forward, check_training
 from parity_tests.twins import jax_stepper, torch_stepper
-
-FLOAT32_LIMIT = 2e-6
-"""Of the presets' float32 forward pass: about 2·√K·2⁻²⁴ of a layer's norm with K = 2,048 products, the longest sum of
-the presets, is 5e-6; errors of either sign average out over a tensor to a fraction of that."""
 
 
 @pytest.mark.parametrize("name", CASES)
