@@ -1,5 +1,6 @@
 """Tools to plant a fault in one twin, by patching, and to take it out again without a trace."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -56,8 +57,7 @@ def constructor(module: Any, name: str, **changed: Callable[[Any], Any]) -> list
 
 
 def _parameters(cls: Any) -> list[str]:
-    code = cls.__init__.__code__
-    return list(code.co_varnames[1 : code.co_argcount])
+    return list(inspect.signature(cls.__init__).parameters)[1:]  # without self
 
 
 def after(target: Any, name: str, change: Callable[..., Any]) -> list[Patch]:

@@ -15,7 +15,9 @@ from ae_core.data import DataOptions, load, split
 from ae_core.loop import fit
 from ae_core.metrics import mse, pca_mse
 from ae_core.presets import PRESETS
-from parity_tests.check import IDENTITY_LIMIT
+from parity_tests.check import FLOAT32_LIMIT, IDENTITY_LIMIT
+from parity_tests.drift import FACTOR, UNITS
+from parity_tests.trajectory import CONTROL_FACTOR, FLOAT64_LIMIT
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -44,7 +46,16 @@ def test_commands_run(tmp_path, monkeypatch):
 
 
 def test_numbers():
-    assert f"| {IDENTITY_LIMIT:.0e} |" in README
+    limits = re.findall(r"^\|.*\| (.+) \|$", README[README.index("## How the proof works") :], re.MULTILINE)
+    for limit in (
+        f"{IDENTITY_LIMIT:.0e}",
+        f"{UNITS['float32']:g} units",
+        f"{FACTOR:g}",
+        f"{FLOAT32_LIMIT:.0e}",
+        f"{FLOAT64_LIMIT:.0e}",
+        f"{CONTROL_FACTOR:g} × the control",
+    ):
+        assert limit.replace("e-0", "e-") in limits
     names = re.findall(r"`(foster-ae|foster-vae|dense-mnist|dense-digits)`", README)
     assert set(names) == set(PRESETS)
 

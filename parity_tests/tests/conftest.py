@@ -1,10 +1,17 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from parity_tests.check import Check, worst
+from parity_tests.twins import one_thread
 
 _SEEN: dict[str, list[Check]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""The identity gate over specs drawn at random, always the same ones; PARITY_EXAMPLES raises their number.
+
+Shrinking is left out: each attempt costs a compilation, and drawn specs are small as they are.
+"""
+
+import os
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from ae_core.loop import check_batches
+from ae_core.spec import Activation, BatchNorm, ConvBackbone, GroupNorm, Initializer, LayerNorm
+from parity_tests.check import IDENTITY_LIMIT
+from parity_tests.drawn import Drawn, drawn_specs
+from parity_tests.identity import check_forward, check_training
+
+# the type checker looks at a random item of each tuple; what is drawn does not depend on that
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
+EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "100"))
+"""Of these, each is run forward and backward, and a quarter is trained."""
+
+
+def drawn(draws):
+    return settings(
+        max_examples=draws,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def run(examples, gate):
+    """Hold as many different specs to a gate and return its checks."""
+    seen, checks = set(), []
+
+    # a tenth or two of what is drawn was drawn before
+    @drawn(2 * examples)
+    @given(drawn_specs())
+    def each(case):
+        if case in seen or len(seen) == examples:
+            return
+        found = gate(case.spec, case.images)
+        assert found
+        checks.extend(check._replace(place=f"{case}, {check.place}") for check in found)
+        failed = [str(check) for check in found if not check.passed]
+        assert not failed, "\n".join(failed)
+        seen.add(case)
+
+    each()
+    assert len(seen) == examples
+    return checks
+
+
+def test_forward_loss_gradients(hold):
+    assert EXAMPLES >= 100
+    hold(run(EXAMPLES, lambda spec, images: check_forward(spec, images, 1, IDENTITY_LIMIT, "float64")))
+
+
+def test_training(hold):
+    """Three steps: shorter last batches and epoch borders are among them."""
+    hold(run(EXAMPLES // 4, lambda spec, images: check_training(spec, images, 2, marks=(3,))))
+
+
+@pytest.mark.quick
+def test_draws_reach_every_kind():
+    seen = []
+
+    @drawn(1000)
+    @given(drawn_specs())
+    def each(case):
+        assert isinstance(case, Drawn)
+        check_batches(case.spec, case.number)
+        seen.append(case)
+
+    each()
+    specs = [case.spec for case in seen]
+    convs = [spec.backbone for spec in specs if isinstance(spec.backbone, ConvBackbone)]
+    kinds = {
+        "norm": ({type(s.backbone.norm) for s in specs}, {type(None), BatchNorm, GroupNorm, LayerNorm}),
+        "norm of images": ({type(b.norm) for b in convs}, {type(None), BatchNorm, GroupNorm, LayerNorm}),
+        "activation": ({s.backbone.activation for s in specs}, set(get_args(Activation))),
+        "code": ({s.bottleneck.kind for s in specs}, {"plain", "gaussian"}),
+        "likelihood": (
+            {(s.likelihood.kind, s.likelihood.reduction) for s in specs},
+            {("bernoulli", "mean"), ("bernoulli", "sum"), ("gaussian", "mean"), ("gaussian", "sum")},
+        ),
+        "initialiser": ({s.initializer for s in specs}, set(get_args(Initializer))),
+        "optimiser": ({s.training.optimizer.kind for s in specs}, {"adam", "adamw", "sgd"}),
+        "schedule": ({s.training.schedule.shape for s in specs}, {"constant", "cosine"}),
+        "clipping": ({s.training.clip_norm is None for s in specs}, {True, False}),
+        "kernel": ({(b.padding, b.kernel) for b in convs}, {("same", k) for k in range(1, 6)} | ODD),
+        "strides": ({stride for b in convs for stride in b.strides}, {1, 2, 3}),
+        "channels": ({channels for b in convs for channels in b.channels}, set(range(1, 7))),
+        "depth": ({len(b.strides) for b in convs}, {1, 2, 3}),
+        "channels of images": ({s.input_shape[2] for s in specs}, {1, 2, 3}),
+        "square": ({s.input_shape[0] == s.input_shape[1] for s in specs}, {True, False}),
+        "last batch is shorter": ({number % s.training.batch_size == 0 for s, number in seen}, {True, False}),
+    }
+    assert {name for name, (reached, all_of_them) in kinds.items() if reached != all_of_them} == set()
+
+
+ODD = {("torch", kernel) for kernel in (1, 3, 5)}

@@ -1,0 +1,202 @@
+"""A thousand steps: every preset in float64, smooth nets in float32 beside the control; and the gate can fail."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ae_core.data import cans
+from ae_core.engine import Steps
+from ae_core.figures import save_figure
+from ae_core.presets import PRESETS
+from parity_tests import trajectory
+from parity_tests.cases import CASES, images_of
+from parity_tests.check import worst
+from parity_tests.identity import with_precision
+from parity_tests.trajectory import (
+    CONTROL_FACTOR,
+    CONTROL_FLOOR,
+    FLOAT64_LIMIT,
+    check_trajectory,
+    diverge,
+    figure,
+    has_kinks,
+    judge,
+    marks_up_to,
+    moved_by_one_ulp,
+    start_of,
+)
+
+STEPS = 1000
+SMOOTH = ("dense silu", "conv silu", "conv gelu_erf", "conv gelu_tanh", "dense linear")
+"""Adam and a Gaussian code, twice; AdamW with a cosine and a warm-up; clipped SGD; no activation at all."""
+
+
+def batches_of(spec, batch):
+    """The spec in small batches, and images for 21 of them, the last of which is half as large."""
+    return replace(spec, training=replace(spec.training, batch_size=batch)), 20 * batch + batch // 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_float64(name, hold):
+    """The presets as they are, in batches of 4 (convolutions in float64 are slow) of images of cans."""
+    spec, count = batches_of(PRESETS[name], 4)
+    height, width, channels = spec.input_shape
+    hold(check_trajectory(spec, cans(count, (height, width), 0, channels).images, 0, STEPS, "float64"))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_float32_of_smooth_nets(name, hold):
+    spec, count = batches_of(CASES[name], 8)
+    checks = check_trajectory(spec, images_of(spec, count=count), 0, STEPS, "float32")
+    assert len(checks) == len(marks_up_to(STEPS))
+    hold([check._replace(limit=1.0, worst=check.worst / check.limit) for check in checks])
+
+
+@pytest.mark.quick
+def test_float32_with_kinks_is_reported_and_not_gated():
+    spec, count = batches_of(CASES["dense vae"], 8)
+    images = images_of(spec, count=count)
+    assert has_kinks(spec)
+    assert check_trajectory(spec, images, 0, 5, "float32") == []
+    divergence = diverge(with_precision(spec, "float32"), images, 0, 5)
+    assert judge(divergence) == []
+    assert np.isfinite(divergence.twins).all()
+    assert len(divergence.twins) == len(divergence.control) == 3
+
+
+def test_kinks():
+    assert has_kinks(PRESETS["foster-ae"])
+    assert not any(has_kinks(CASES[name]) for name in SMOOTH)
+    assert CASES["dense linear"].backbone.activation == "relu"
+
+
+QUICK = 40
+"""Steps of the faulty trainings."""
+
+
+def wrong(change):
+    """Replace what the PyTorch twin does with its steps."""
+    original = trajectory.torch_stepper
+
+    def stepper(spec, tensors, images):
+        twin, taken = original(spec, tensors, images), [0]
+
+        def advance(steps):
+            first, taken[0] = taken[0], taken[0] + len(steps.sizes)
+            return twin.advance(Steps(*change(steps, first)))
+
+        return twin._replace(advance=advance)
+
+    return stepper
+
+
+FAULTS = {
+    "learning rate off by 1e-9": lambda steps, first: steps._replace(learning_rates=steps.learning_rates + 1e-9),
+    "learning rate off by a millionth": lambda steps, first: steps._replace(
+        learning_rates=steps.learning_rates * (1 + 1e-6)
+    ),
+    "one step skipped": lambda steps, first: (a[1:] for a in steps) if first == 0 else steps,
+    "one image exchanged": lambda steps, first: steps._replace(indices=np.where(steps.indices == 3, 4, steps.indices)),
+    "noise reused": lambda steps, first: steps._replace(noise=np.repeat(steps.noise[:1], len(steps.noise), 0)),
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_in_one_twin_fails(fault, monkeypatch):
+    spec, count = batches_of(CASES["dense silu"], 8)
+    images = images_of(spec, count=count)
+    assert worst(check_trajectory(spec, images, 0, QUICK, "float64")).passed
+    monkeypatch.setattr(trajectory, "torch_stepper", wrong(FAULTS[fault]))
+    checks = check_trajectory(spec, images, 0, QUICK, "float64")
+    assert not checks[-1].passed
+    assert checks[-1].place == f"step {QUICK}"
+
+
+def test_fault_fails_in_float32(monkeypatch):
+    """The control suffers the same fault, and must not excuse it."""
+    spec, count = batches_of(CASES["dense silu"], 8)
+    monkeypatch.setattr(trajectory, "torch_stepper", wrong(FAULTS["one step skipped"]))
+    assert not worst(check_trajectory(spec, images_of(spec, count=count), 0, QUICK, "float32")).passed
+
+
+def test_nan_in_one_twin_fails(monkeypatch):
+    spec, count = batches_of(CASES["dense silu"], 8)
+    change = lambda steps, first: steps._replace(learning_rates=steps.learning_rates * np.nan)  # noqa: E731
+    monkeypatch.setattr(trajectory, "torch_stepper", wrong(change))
+    for precision in ("float32", "float64"):
+        checks = check_trajectory(spec, images_of(spec, count=count), 0, 2, precision)
+        assert not any(check.passed for check in checks)
+
+
+def test_float32_without_its_control_is_an_error():
+    spec, count = batches_of(CASES["dense silu"], 8)
+    divergence = diverge(with_precision(spec, "float32"), images_of(spec, count=count), 0, 2, control=False)
+    with pytest.raises(ValueError, match="without its control"):
+        judge(divergence)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_control_is_moved_by_one_ulp(precision):
+    start = start_of(with_precision(CASES["conv silu"], precision), 3)
+    moved = moved_by_one_ulp(start)
+    assert start.keys() == moved.keys()
+    for name, tensor in start.items():
+        assert tensor.dtype == moved[name].dtype == precision
+        assert (moved[name] > tensor).all()
+        # no number lies between the two
+        assert (np.nextafter(moved[name], -np.inf, dtype=precision) == tensor).all()
+
+
+@pytest.mark.quick
+def test_limits():
+    spec, count = batches_of(CASES["dense silu"], 8)
+    images = images_of(spec, count=count)
+    divergence = diverge(with_precision(spec, "float32"), images, 0, 5)
+    expected = CONTROL_FACTOR * np.maximum(divergence.control, CONTROL_FLOOR)
+    assert [check.limit for check in judge(divergence)] == pytest.approx(expected)
+    still = judge(divergence._replace(control=np.zeros(3)))
+    assert [check.limit for check in still] == [CONTROL_FACTOR * CONTROL_FLOOR] * 3
+    double = judge(divergence._replace(spec=with_precision(spec, "float64"), control=None))
+    assert [check.limit for check in double] == [FLOAT64_LIMIT] * 3
+    decayed = judge(divergence._replace(spec=with_precision(CASES["conv gelu_erf"], "float32")))
+    extra = np.array([check.limit for check in decayed]) - expected
+    assert extra == pytest.approx(2.0**-25 * np.array([1, 2, 5]))
+
+
+def test_trajectory_is_that_of_the_training_whatever_the_marks():
+    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, images = with_precision(spec, "float64"), images_of(spec, count=count)
+    start = start_of(spec, 0)
+    for stepper in (trajectory.jax_stepper, trajectory.torch_stepper):
+        often = trajectory.trajectory(stepper, spec, start, images, 0, (1, 7, 21, 30))
+        once = trajectory.trajectory(stepper, spec, start, images, 0, (30,))
+        np.testing.assert_array_equal(often[-1], once[-1])
+        assert len({row.tobytes() for row in often}) == 4
+        assert often.shape[1] == sum(t.size for n, t in start.items() if ".running_" not in n)
+
+
+def test_marks():
+    assert marks_up_to(1) == (1,)
+    assert marks_up_to(10) == (1, 2, 5, 10)
+    assert marks_up_to(1000) == (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def test_figure(tmp_path):
+    spec = with_precision(CASES["dense silu"], "float32")
+    steps = np.array(marks_up_to(1000))
+    rows = {
+        "smooth": trajectory.Divergence(spec, steps, 1e-8 * steps**0.5, 1e-7 * steps**0.1),
+        "from equal": trajectory.Divergence(spec, steps, np.where(steps < 5, 0.0, 1e-16 * steps), None),
+    }
+    drawing = figure(rows)
+    (axes,) = drawing.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines) == ["smooth, twins", "smooth, one ulp", "from equal, twins"]
+    np.testing.assert_array_equal(lines["smooth, twins"].get_ydata(), rows["smooth"].twins)
+    np.testing.assert_array_equal(lines["from equal, twins"].get_xdata(), steps[2:])
+    save_figure(tmp_path / "divergence.png", drawing)
+    assert (tmp_path / "divergence.png").read_bytes().startswith(b"\x89PNG")
+    assert figure({}).axes
