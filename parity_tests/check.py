@@ -35,8 +35,8 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the limit."""
-        return self.worst <= self.limit
+        """Whether the difference is within the limit, which has to be one."""
+        return self.worst <= self.limit < float("inf")
 
     def __str__(self) -> str:
         verdict = "ok" if self.passed else "FAILED"

@@ -60,3 +60,8 @@ def test_normwise_is_relative_and_symmetric():
 def test_worst_takes_nan_for_the_worst():
     checks = [Check("a", "", 1.0, 1e-11), Check("b", "", float("nan"), 1e-11), Check("c", "", 0.0, 1e-11)]
     assert worst(checks).name == "b"
+
+
+def test_an_infinite_limit_passes_nothing():
+    assert not Check("a", "", 0.0, float("inf")).passed
+    assert not Check("a", "", float("inf"), float("inf")).passed
