@@ -1,8 +1,8 @@
 """Layers: linear, convolutions, normalisations and activations, as tiny Linen modules.
 
 Parameters carry PyTorch's names; kernels have JAX's layout: [in, out] and [height, width, in, out]. They are created
-as zeros, since their values always come from `Model.init` or from a file. ``weight``, where a call takes it, is the
-weight of each sample in batch statistics: given in training, absent in evaluation.
+as zeros, since their values always come from `Autoencoder.init` or from a file. ``weight``, where a call takes it, is
+the weight of each sample in batch statistics: given in training, absent in evaluation.
 """
 
 from collections.abc import Callable
