@@ -79,6 +79,7 @@ def check_evaluation(spec: Spec, images: Images, seed: int) -> list[Check]:
     trainer = ae_torch.engine.ENGINE.train(spec, tensors, images)
     trainer.advance(make_steps(spec, len(images), seed, 0, 0, min(3, trainer.capacity)))
     z = normal((7, spec.bottleneck.latent), seed, "identity")
+    images = images[:64]  # of a whole data set a few are enough: float64 is slow
     answers = []
     for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE):
         model = engine.infer(spec, trainer.tensors())
