@@ -14,8 +14,14 @@ Tensors = Mapping[str, np.ndarray]
 INFERENCE_BATCH = 256
 """Images in one pass of encode, decode, reconstruct and evaluate."""
 
+RESIDENT_BYTES = 2**31
+"""A data set of up to so many bytes lies on the device, whole."""
+
 CHUNK_BYTES = 2**26
 """Images that travel in one dispatch when the data set does not lie on the device, in bytes."""
+
+MAX_STEPS = 256
+"""The most training steps in one dispatch."""
 
 
 class Steps(NamedTuple):

@@ -8,14 +8,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, Steps, Tensors
+from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, MAX_STEPS, RESIDENT_BYTES, Steps, Tensors
 from ae_core.spec import Spec
 from ae_torch.model import Autoencoder
 from ae_torch.tensors import from_tensors, to_tensors
 from ae_torch.training import Batch, State, make_training
-
-MAX_STEPS = 256
-RESIDENT_BYTES = 2**31
 
 
 class Inference:

@@ -21,7 +21,6 @@ from ae_core.environment import environment
 from ae_core.loop import check_batches
 from ae_core.metrics import mse
 from ae_core.output import check_folder, clear_folder, make_folder, write_bytes, write_json
-from ae_core.program import run_program
 from ae_core.run import FILES, RunOptions, Split, choose_spec, colouring, load_split, starting_weights
 from ae_core.spec import Spec, spec_to_json
 from ae_core.weights import load_weights, save_weights
@@ -196,8 +195,3 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
         "throughput.png": lambda: figures.throughput(rates),
     }
     return {name: figures.to_png(function()) for name, function in draw.items()}
-
-
-def main(options: MainJob) -> int:
-    """Run the main job as a command: user errors are one line and exit status 2."""
-    return run_program("python -m benchmarks", lambda: run_main_job(options))

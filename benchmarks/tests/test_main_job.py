@@ -8,11 +8,16 @@ import pytest
 
 import ae_torch.likelihood
 from ae_core.data import DataOptions
-from benchmarks.main_job import MainJob, main
+from ae_core.program import run_program
+from benchmarks.main_job import MainJob, run_main_job
 
 TRAINED = {"losses", "heldout_loss", "images_per_second", "seconds", "variant"}
 FIGURES = {"reconstructions.png", "loss.png", "latent.png", "throughput.png"}
 SMALL = ["--preset", "dense-digits", "--data", "digits", "--epochs", "2"]
+
+
+def main(options):
+    return run_program("python -m benchmarks", lambda: run_main_job(options))
 
 
 def small(out, **changes):
