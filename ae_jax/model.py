@@ -21,6 +21,9 @@ from ae_jax.tensors import from_tensors, tensor_shapes
 Variables = dict[str, Any]
 """``{"params": …, "batch_stats": …}``, each a nested dict of arrays; without batch norm the second is empty."""
 
+PRODUCT_PRECISION = "highest"
+"""Of float32 products on every platform: full float32, where JAX by itself would take TF32."""
+
 
 class Loss(NamedTuple):
     """A loss and its unweighted terms, each the mean over the batch."""
@@ -114,7 +117,7 @@ class Autoencoder:
         """
         weight = jax.numpy.ones(x.shape[0], x.dtype) if weight is None else weight
         forward = lambda module: module(x, noise, weight if train else None)  # noqa: E731
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision(PRODUCT_PRECISION):
             (code, output), updated = self._module.apply(variables, method=forward, mutable=["batch_stats"])
         values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
         weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
@@ -123,7 +126,7 @@ class Autoencoder:
         return Loss(total, terms, updated.get("batch_stats", {}))
 
     def _apply(self, variables: Variables, function: Any) -> Any:
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision(PRODUCT_PRECISION):
             return self._module.apply(variables, method=function)
 
 
