@@ -13,26 +13,31 @@ from ae_core.spec import Spec
 from ae_torch.model import Autoencoder
 from ae_torch.tensors import from_tensors, to_tensors
 from ae_torch.training import Batch, State, make_training
+from ae_torch.variants import Variant, choose, compiled, laid_out, with_variant
 
 
 class Inference:
-    """A model with weights; see `ae_core.engine.Inference`."""
+    """A model with weights; see `ae_core.engine.Inference`. Without a variant it runs eagerly."""
 
-    def __init__(self, spec: Spec, tensors: Tensors) -> None:
+    def __init__(self, spec: Spec, tensors: Tensors, variant: Variant | None = None) -> None:
         self.spec = spec
-        self.model = from_tensors(Autoencoder(spec), tensors).to(_device()).eval()
+        variant = variant or choose(spec, 0)
+        self.model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()).eval(), variant)
+        self._encode = compiled(lambda x: self.model.encode(x).z, variant)
+        self._decode = compiled(lambda z: self.model.decode(z), variant)
+        self._reconstruct = compiled(lambda x: self.model.reconstruct(x), variant)
 
     def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
         """Return codes; of a Gaussian bottleneck, the means."""
-        return self._map(lambda x: self.model.encode(x).z, images)
+        return self._map(self._encode, images)
 
     def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""
-        return self._map(self.model.decode, z)
+        return self._map(self._decode, z)
 
     def reconstruct(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N H W C"]:
         """Return ``decode(encode(images))``."""
-        return self._map(self.model.reconstruct, images)
+        return self._map(self._reconstruct, images)
 
     def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
         """Return the loss and its terms, averaged over the images, without noise and with running statistics."""
@@ -46,20 +51,29 @@ class Inference:
 class Trainer:
     """A training under way; see `ae_core.engine.Trainer`.
 
-    Images stay on the device where they fit; else those of each dispatch travel with it.
+    Images stay on the device where they fit; else those of each dispatch travel with it. Without a variant,
+    `ae_torch.variants.choose` takes one.
     """
 
-    def __init__(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        tensors: Tensors,
+        images: Float[np.ndarray, "N H W C"],
+        variant: Variant | None = None,
+    ) -> None:
         self.spec = spec
         self.images = images
         self.resident: Tensor | None = None
         batch_bytes = spec.training.batch_size * images[0].size * np.dtype(spec.training.precision).itemsize
         if images.size * np.dtype(spec.training.precision).itemsize <= RESIDENT_BYTES:
             self.resident = _tensor(spec, images)
-        model = from_tensors(Autoencoder(spec), tensors).to(_device())
+        steps = -(-len(images) // spec.training.batch_size)
+        variant = variant or choose(spec, steps * spec.training.epochs)
+        model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()), variant)
         self.training = make_training(model)
         self.state: State = self.training.init(model)
-        steps = -(-len(images) // spec.training.batch_size)
+        with_variant(model, self.state.optimizer, variant)
         most = MAX_STEPS if self.resident is not None else max(1, CHUNK_BYTES // batch_bytes)
         self.capacity = min(steps, most)
 
@@ -88,7 +102,7 @@ class TorchEngine:
     """The PyTorch twin; see `ae_core.engine.Engine`."""
 
     name = "torch"
-    variant = "eager, channels_last, fused optimiser"
+    variant = "channels_last, fused optimiser, long trainings compiled"
 
     def environment(self) -> dict[str, str]:
         """Return versions, device and the state of float32 products."""

@@ -1,0 +1,94 @@
+"""Every variant of the published grid computes what eager PyTorch computes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ae_core.errors import UserError
+from ae_core.presets import PRESETS
+from ae_torch.variants import COMPILE_STEPS, VARIANTS, Variant, choose, compiled
+
+LIMIT = 1e-11
+"""Of float64 agreement, normwise: rounding leaves about 1e-15 here, a wrong hyper-parameter shows at 1e-8."""
+
+# in a process of its own: the checks that the tests hook into every annotation cannot be compiled
+_COMPARE = """
+import json, sys
+import numpy as np
+import torch
+from ae_core.init import initial_weights
+from ae_core.loop import make_steps
+from ae_core.rng import generator
+from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, SGD, Schedule, Spec, Training
+from ae_torch.engine import ENGINE, Inference, Trainer
+from ae_torch.variants import VARIANTS
+
+torch.set_num_threads(1)
+optimizer = {"adam": Adam(), "sgd": SGD()}[sys.argv[1]]
+training = Training(optimizer, Schedule("cosine", 2), batch_size=8, epochs=3, precision="float64")
+spec = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2), training=training)
+images = generator(0, "images").random((20, 4, 4, 1)).astype(np.float32)  # two batches of 8 and one of 4
+start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+
+def outcome(variant):
+    trainer = Trainer(spec, start, images, variant)
+    terms = [trainer.advance(make_steps(spec, 20, 0, epoch, 0, 3)) for epoch in range(2)]
+    model = Inference(spec, trainer.tensors(), variant)
+    codes = model.encode(images[:7])
+    return trainer.tensors() | {name: np.concatenate([t[name] for t in terms]) for name in terms[0]} | {
+        "evaluation": np.array(list(trainer.evaluate(images).values())),
+        "encode": codes, "decode": model.decode(codes), "reconstruct": model.reconstruct(images),
+    }
+
+plain = outcome(VARIANTS["eager"])
+found = {}
+for name in sys.argv[2:]:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    other = outcome(VARIANTS[name])
+    assert other.keys() == plain.keys()
+    distance = max(np.linalg.norm(other[k] - plain[k]) / np.linalg.norm(plain[k]) for k in plain)
+    found[name] = distance, torch._dynamo.utils.counters["stats"]["unique_graphs"]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "names"), [("adam", [n for n in VARIANTS if n != "eager"]), ("sgd", ["compile+optimizer"])]
+)
+def test_same_numbers_in_float64(optimizer, names, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    command = [sys.executable, "-c", _COMPARE, optimizer, *names]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found.keys() == set(names)
+    for name, (distance, graphs) in found.items():
+        assert distance <= LIMIT, name
+        # loss, three ways of inference, and the optimiser, of SGD twice: its first step has no velocity yet
+        updates = {"adam": 1, "sgd": 2}[optimizer] if VARIANTS[name].compile_optimizer else 0
+        assert graphs == (0 if VARIANTS[name].compile is None else 4 + updates), name
+
+
+def test_choice(monkeypatch):
+    conv, dense = PRESETS["foster-ae"], PRESETS["dense-mnist"]
+    monkeypatch.setattr("ae_torch.variants._compiler", lambda: "c++")
+    assert choose(conv, COMPILE_STEPS - 1) == choose(dense, 10**9) == VARIANTS["channels_last"]
+    assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
+    monkeypatch.setattr("ae_torch.variants._compiler", lambda: None)
+    assert choose(conv, COMPILE_STEPS) == VARIANTS["channels_last"]
+
+
+def test_no_compiler_is_said_in_one_line(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no C\+\+ compiler found; right is") as caught:
+        compiled(len, Variant(compile="default"))
+    assert "\n" not in str(caught.value)
+
+
+def test_names():
+    assert len(set(VARIANTS.values())) == len(set(map(str, VARIANTS.values()))) == len(VARIANTS)
+    assert replace(VARIANTS["channels_last"], channels_last=False, fused=False) == VARIANTS["eager"]
