@@ -37,7 +37,10 @@ class GaussianCode:
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return √K·u times the formulas on absolute values, with sums for differences.
 
-        X
+        K, beside one exp in each, where halving and doubling round nothing: z takes a product and a sum. A latent
+        dimension's part of KL takes a square and three sums, and is one term of a sum over all latent dimensions of
+        the batch, which ends in a quotient. k takes two, where it is multiplied by 1/B; so its part of dlogvar takes
+        these, a product and a difference, z's part two products, and a sum joins the two: 5, of which dmean takes 4.
         """
         mean, logvar = np.split(np.abs(x), 2, -1)
         var, std = np.exp(x[:, logvar.shape[1] :]), np.exp(0.5 * x[:, logvar.shape[1] :])
@@ -46,7 +49,7 @@ class GaussianCode:
         kl = 0.5 * (1 + logvar + mean**2 + var).sum(-1).mean()
         kl = math.sqrt(ELEMENTARY + 4 + mean.size) * u * kl
         dx = np.concatenate([dz + k * mean, 0.5 * std * noise * dz + 0.5 * k * (var + 1)], -1)
-        return Values(np.append(z.ravel(), kl), math.sqrt(ELEMENTARY + 8) * u * dx, {})
+        return Values(np.append(z.ravel(), kl), math.sqrt(ELEMENTARY + 5) * u * dx, {})
 
 
 @dataclass(frozen=True)
