@@ -113,8 +113,13 @@ def start_of(spec: Spec, seed: int) -> dict[str, np.ndarray]:
 
 
 def moved_by_one_ulp(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Return the tensors, each number replaced by the next one towards infinity."""
-    return {name: np.nextafter(tensor, np.inf, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    """Return the tensors, each number but 0 replaced by the next one towards infinity.
+
+    Rounding makes no error of 0: twins that start from a bias of 0 have the same units exactly on the kink of their
+    activations, on a black image for one, and a control that moved them off would follow another gradient at once.
+    """
+    moved = {name: np.nextafter(tensor, np.inf, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    return {name: np.where(tensor == 0, tensor, moved[name]) for name, tensor in tensors.items()}
 
 
 def diverge(spec: Spec, images: Images, seed: int, steps: int = 1000, control: bool = True) -> Divergence:
