@@ -1,15 +1,7 @@
-from ae_core.cli import require_extras
-from ae_core.program import leave, parse, run_program
+import sys
 
-NAME = "python -m benchmarks"
-
-
-def work() -> int:
-    require_extras("jax", "torch")
-    from benchmarks.main_job import MainJob, run_main_job
-
-    return run_main_job(parse(MainJob, NAME))
-
+from ae_core.program import leave, run_program
+from benchmarks.commands import NAME, run_command
 
 if __name__ == "__main__":
-    leave(run_program(NAME, work))
+    leave(run_program(NAME, lambda: run_command(sys.argv[1:])))

@@ -1,0 +1,127 @@
+"""Who races: the sides, and the published grid of variants of each. No framework is imported here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from ae_core.errors import UserError, nearest
+from benchmarks.workloads import Phase, Workload
+
+Framework = Literal["jax", "torch"]
+
+
+class Runner(Protocol):
+    """One side, ready to take steps at a workload. Every call returns when its numbers are on the host."""
+
+    def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "..."]:
+        """Take steps of the workload from ``first`` on and wait for them.
+
+        Training returns the loss of each step, [steps] or [steps, models]; inference the outputs of the last step.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait for whatever may still be under way; a runner that did wait takes no time for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the race."""
+
+    name: str
+    label: str
+    framework: Framework
+    module: str
+    """Has ``open_runner(workload, variant) -> Runner``."""
+    packages: tuple[str, ...]
+    """What has to be installed."""
+    grid: Callable[[Workload], tuple[str, ...]]
+    """Variants at a workload, the default first; none where the side has nothing to bring."""
+    ours: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables of its process."""
+
+    def missing(self) -> str | None:
+        """Say in one line why it cannot run here, or None."""
+        absent = [package for package in self.packages if find_spec(package) is None]
+        return f"not run: {', '.join(absent)} not installed" if absent else None
+
+    def open(self, workload: Workload, variant: str) -> Runner:
+        """Return the side's runner."""
+        runner: Runner = import_module(self.module).open_runner(workload, variant)
+        return runner
+
+
+JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
+"""Our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions; and with one
+step a dispatch."""
+TORCH_TRAIN = ("channels_last", "eager", "compile", "compile+optimizer", "reduce-overhead", "max-autotune")
+TORCH_INFER = ("channels_last", "eager", "compile", "reduce-overhead", "max-autotune")
+
+
+def _jax(workload: Workload) -> tuple[str, ...]:
+    grids: dict[Phase, tuple[str, ...]] = {
+        "train": JAX_TRAIN if workload.couple else ("default", "one device", "single steps"),
+        "many": ("vmap", "vmap, single steps"),
+        "quality": ("default",),
+    }
+    return grids.get(workload.phase, ("default",))
+
+
+def _torch(workload: Workload) -> tuple[str, ...]:
+    grids: dict[Phase, tuple[str, ...]] = {
+        "train": TORCH_TRAIN,
+        "many": ("func", "func+compile"),
+        "quality": ("channels_last", "compile"),
+    }
+    return grids.get(workload.phase, TORCH_INFER)
+
+
+def _only_training(*variants: str, dense: bool = False) -> Callable[[Workload], tuple[str, ...]]:
+    return lambda workload: variants if workload.phase == "train" and (workload.couple or dense) else ()
+
+
+_ALL = (
+    Side("jax", "ours, JAX", "jax", "benchmarks.sides.ours_jax", ("jax", "flax", "optax"), _jax, ours=True),
+    Side("torch", "ours, PyTorch", "torch", "benchmarks.sides.ours_torch", ("torch",), _torch, ours=True),
+    Side(
+        "flax",
+        "plain Flax",
+        "jax",
+        "benchmarks.sides.plain_flax",
+        ("jax", "flax", "optax"),
+        _only_training("loop", "scan", dense=True),
+    ),
+    *(
+        Side(
+            f"keras-{backend}",
+            f"Keras 3 on {backend}",
+            backend,
+            "benchmarks.sides.peer_keras",
+            ("keras", backend),
+            _only_training("train_on_batch"),
+            environment=(("KERAS_BACKEND", backend),),
+        )
+        for backend in ("jax", "torch")
+    ),
+    Side("pythae", "pythae", "torch", "benchmarks.sides.peer_pythae", ("pythae", "torch"), _only_training("eager")),
+)
+SIDES: dict[str, Side] = {side.name: side for side in _ALL}
+
+
+def choose_sides(names: tuple[str, ...]) -> list[Side]:
+    """Return the sides of those names; without names all.
+
+    Raises:
+        UserError: there is none of that name; the nearest is given.
+    """
+    for name in names:
+        if name not in SIDES:
+            raise UserError(f'--side: unknown side "{name}"; {nearest(name, SIDES)}')
+    return [SIDES[name] for name in names or SIDES]

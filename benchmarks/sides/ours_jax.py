@@ -1,0 +1,100 @@
+"""Our JAX twin, through its public engine."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+import ae_core.engine
+import ae_jax
+from ae_core.environment import usable_cores
+from ae_jax.engine import ENGINE, Inference, Trainer
+from ae_jax.plan import Plan
+from benchmarks.sides import Runner
+from benchmarks.sides.engine import Inferring, Training
+from benchmarks.workloads import Material, Workload, material
+
+PLANS: dict[str, Plan | None] = {
+    "default": None,
+    "one device": Plan(devices=1),
+    "whole batch": Plan(devices=1, micro_batch=0),
+    "plain convolutions": Plan(plain_convolutions=True),
+    "single steps": None,
+}
+"""How each variant of the grid divides its batches; a micro-batch of 0 stands for the whole batch."""
+
+
+class Many:
+    """Models of one spec in one program: the training step, mapped over a stack of states."""
+
+    def __init__(self, workload: Workload, numbers: Material, single: bool) -> None:
+        training = ae_jax.make_training(ae_jax.build(workload.spec))
+        states = [training.init(ae_jax.from_tensors(start, "float32")) for start in numbers.tensors]
+        self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        self.single, self.count = single, len(numbers.steps.sizes)
+        images, rates = numbers.images[numbers.steps.indices], numbers.steps.learning_rates.astype(np.float32)
+        self.data = jnp.asarray(images), jnp.asarray(numbers.steps.noise, jnp.float32), jnp.asarray(rates)
+        step = jax.vmap(training.step, in_axes=(0, None))
+
+        def run(
+            state: ae_jax.State, data: tuple[Array, ...], first: Array, count: Array
+        ) -> tuple[ae_jax.State, Float[Array, "K M"]]:
+            def body(i: Array, carry: tuple[ae_jax.State, Array]) -> tuple[ae_jax.State, Array]:
+                state, losses = carry
+                state, terms = step(state, ae_jax.Batch(*(array[(first + i) % self.count] for array in data)))
+                return state, losses.at[i].set(terms["loss"])
+
+            losses = jnp.zeros((self.count, workload.models), jnp.float32)
+            return lax.fori_loop(0, count, body, (state, losses))
+
+        self.run = jax.jit(run, donate_argnums=0)
+
+    def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "K M"]:
+        """Return the loss of each step and model."""
+        losses = []
+        while steps:
+            count = min(steps, 1 if self.single else self.count)
+            self.state, values = self.run(self.state, self.data, first, count)
+            losses.append(np.asarray(values)[:count])
+            first, steps = first + count, steps - count
+        return np.concatenate(losses)
+
+    def settle(self) -> None:
+        """Wait for the weights."""
+        jax.block_until_ready(self.state)
+
+
+def prepare() -> None:
+    """Make the cores JAX's devices, as the command line does."""
+    jax.config.update("jax_num_cpu_devices", usable_cores())
+
+
+def trainer_of(workload: Workload, variant: str) -> Callable[..., ae_core.engine.Trainer]:
+    """Return what begins a training in the way of the variant."""
+    plan = PLANS[variant]
+    if plan is not None and plan.micro_batch == 0:
+        plan = replace(plan, micro_batch=workload.batch)
+    return partial(Trainer, plan=plan)
+
+
+def shapes(workload: Workload) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the workload's tensors."""
+    return ENGINE.shapes(workload.spec)
+
+
+def open_runner(workload: Workload, variant: str) -> Runner:
+    """Return the runner of a variant."""
+    numbers = material(workload, shapes(workload))
+    if workload.phase == "many":
+        return Many(workload, numbers, variant.endswith("single steps"))
+    if workload.phase == "train":
+        trained = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
+        return Training(
+            trained, numbers, lambda trainer: jax.block_until_ready(trainer.state), variant == "single steps"
+        )
+    return Inferring(Inference(workload.spec, numbers.tensors[0]), workload, numbers)

@@ -1,0 +1,140 @@
+"""The results of a race as tables of text: what the Markdown and the page show alike."""
+
+from typing import Any, NamedTuple
+
+Result = dict[str, Any]
+NONE = "—"
+
+
+class Table(NamedTuple):
+    """A table; the first column names the row."""
+
+    title: str
+    note: str
+    head: list[str]
+    rows: list[list[str]]
+    failed: set[int] = frozenset()  # type: ignore[assignment]
+    """Rows to stand out."""
+
+
+def tables(result: Result) -> list[Table]:
+    """Return all tables that have a row."""
+    made = [_targets(result), _ratios(result), _peers(result), _speeds(result), _starts(result), _quality(result)]
+    return [table for table in [*made, _absent(result)] if table.rows]
+
+
+def verdict(result: Result) -> tuple[bool, str]:
+    """Return whether no target was missed, and the targets in one sentence."""
+    judged = [target["reached"] for target in result["targets"]]
+    reached, missed, unmeasured = judged.count(True), judged.count(False), judged.count(None)
+    return missed == 0 and reached > 0, f"{reached} targets reached, {missed} missed, {unmeasured} not measured"
+
+
+def number(value: Any, form: str = ".3g") -> str:
+    """Return a number, or a dash where there is none."""
+    return NONE if value is None else format(value, form)
+
+
+def interval(bounds: Any) -> str:
+    """Return an interval, or a dash."""
+    return NONE if not bounds else f"{bounds[0]:.2f}–{bounds[1]:.2f}"
+
+
+def times(value: Any) -> str:
+    """Return a ratio."""
+    return NONE if value is None else f"{value:.2f} ×"
+
+
+def _targets(result: Result) -> Table:
+    said = {True: "reached", False: "missed", None: "not measured"}
+    rows = [
+        [t["target"], t["right"], number(t["value"], ".2f"), interval(t["ci"]), said[t["reached"]]]
+        for t in result["targets"]
+    ]
+    failed = {i for i, target in enumerate(result["targets"]) if target["reached"] is False}
+    note = "Ratios are speeds: how many times as many images a second."
+    return Table("Targets", note, ["Target", "Right", "Measured", "Interval", "Result"], rows, failed)
+
+
+def _ratios(result: Result) -> Table:
+    rows = []
+    for r in result["ratios"]:
+        word = {1: "faster", -1: "slower", 0: "no difference"}[r["beyond_noise"]]
+        cells = [times(r["ratio_best"]), interval(r["ci"]), times(r["ratio_default"]), interval(r["ci_default"])]
+        noise = NONE if r["noise"] is None else f"± {100 * r['noise']:.1f} %"
+        rows.append([r["workload"], *cells, noise, word, r["best_jax"], r["best_torch"]])
+    note = (
+        "Our JAX over our PyTorch: the best variant of each, then the defaults; median of the ratio paired by round, "
+        "with a 95 % bootstrap interval. Noise is how far two copies of the same seem apart in the same rounds; a "
+        "difference counts beyond it."
+    )
+    head = ["Workload", "Best", "Interval", "Default", "Interval", "Noise", "JAX is", "Best JAX", "Best PyTorch"]
+    return Table("JAX against PyTorch", note, head, rows)
+
+
+def _peers(result: Result) -> Table:
+    rows = [[f"{p['workload']}, {p['label']}", times(p["ratio"]), interval(p["ci"])] for p in result["peers"]]
+    note = "Our best JAX over the best variant of others."
+    return Table("Against others", note, ["Workload and side", "Ratio", "Interval"], rows)
+
+
+def _speeds(result: Result) -> Table:
+    rows = []
+    for r in result["rows"]:
+        if r["images_per_second"] is None:
+            continue
+        share = NONE if r["share_of_peak"] is None else f"{100 * r['share_of_peak']:.0f} %"
+        peak = NONE if r.get("peak_bytes") is None else f"{r['peak_bytes'] / 1e6:,.0f} MB"
+        name = f"{r['workload']}: {r['label']}, {r['variant']}"
+        cells = [f"{r['images_per_second']:,.0f}", number(r["milliseconds"], ".3g"), number(r["gflops"], ",.0f")]
+        rows.append([name + (" (best)" if r["best"] else ""), *cells, share, peak])
+    note = (
+        "Every variant of the grid, losers too. GFLOP/s are products of the model's own geometry, not what was "
+        "executed; the share is of the matmul peak measured in the same run. Memory is the peak of a process that "
+        "does nothing else."
+    )
+    head = ["Workload, side, variant", "Images/s", "ms a step", "GFLOP/s", "Share of peak", "Memory"]
+    return Table("Speed", note, head, rows)
+
+
+def _starts(result: Result) -> Table:
+    rows = []
+    for r in result["rows"]:
+        cold = r.get("cold")
+        if not cold:
+            continue
+        warm = r.get("warm") or {}
+        stages = [number(cold.get(stage), ".2f") for stage in ("import", "trace", "lower", "compile", "first")]
+        call, even = number(r["call_milliseconds"], ".2f"), number(r["break_even_step"], ",d")
+        rows.append(
+            [f"{r['workload']}: {r['label']}, {r['variant']}", *stages, number(warm.get("first"), ".2f"), call, even]
+        )
+    note = (
+        "Seconds. The first step holds what was traced, lowered and compiled for it, with an empty cache; warm is the "
+        "same with the cache that it left. A call is what one dispatch costs beside its steps. From the break-even "
+        "step on a cold start is ahead of a cold start of our PyTorch's default."
+    )
+    head = ["Workload, side, variant", "Import", "Trace", "Lower", "Compile", "First", "Warm", "Call, ms", "Even at"]
+    return Table("Where the time goes", note, head, rows)
+
+
+def _quality(result: Result) -> Table:
+    rows = []
+    for q in result["quality"]:
+        seconds = [
+            number(q["seconds"], ".1f"),
+            interval(q.get("ci")),
+            times(q.get("ratio")),
+            interval(q.get("ratio_ci")),
+        ]
+        reached = f"{q['reached']} of {q['seeds']}"
+        rows.append([f"{q['workload']}: {q['label']}, {q['variant']}", number(q["target"], "g"), reached, *seconds])
+    note = "Whole trainings from cold, with compilation, to a held-out loss; a new process for each seed."
+    head = ["Workload, side, variant", "Loss", "Seeds", "Seconds", "Interval", "JAX is", "Interval"]
+    return Table("Time to quality", note, head, rows)
+
+
+def _absent(result: Result) -> Table:
+    rows = [[f"{r['workload']}: {r['label']}, {r['variant']}", r["reason"]] for r in result["rows"] if r["reason"]]
+    rows += [[f"{q['workload']}: {q['label']}, {q['variant']}", q["reason"]] for q in result["quality"] if q["reason"]]
+    return Table("Without a number", "Who did not agree, died, or was not there.", ["Who", "Why"], rows)
