@@ -6,6 +6,7 @@ A gate that raises instead of measuring kills too, with an infinite margin.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import ae_torch.engine
 from ae_core.environment import environment
 from ae_core.output import check_file, write_json
 from ae_core.spec import Spec
+from parity_tests.alone import ALONE
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.faults import FAULTS
@@ -49,10 +51,10 @@ GATES: Mapping[str, Callable[[Spec, Images, int], list[Check]]] = {
     "evaluation": check_evaluation,
     "training": check_training,
 }
-"""Every gate by name: it returns its checks; a new one becomes a column of the matrix."""
+"""Every gate of a whole net by name: it returns its checks; a new one becomes a column of the matrix."""
 
-COLUMNS = ("start", "forward", "loss", "gradient", "statistics", "evaluation", "1 step", "20 steps")
-"""Columns of the matrix: what the gates compared."""
+COLUMNS = ("alone", "start", "forward", "loss", "gradient", "statistics", "evaluation", "1 step", "20 steps")
+"""Columns of the matrix: what the gates compared. A layer is held to the first alone, a net to the others."""
 
 
 class Row(NamedTuple):
@@ -71,13 +73,12 @@ class Row(NamedTuple):
 
 
 def run_gates(case: str, seed: int = 0) -> dict[str, float]:
-    """Return the margin of every column on one case, as things are."""
-    spec = CASES[case]
+    """Return the margin of every column on one case, or on one layer alone, as things are."""
     margins: dict[str, float] = {}
-    for gate, function in GATES.items():
+    for gate, function in _gates(case, seed).items():
         try:
             with one_thread():
-                checks = function(spec, images_of(spec), seed)
+                checks = function()
         except Exception:  # a fault may break anything; a twin that breaks down has not passed
             margins[_column(gate, None)] = float("inf")
             continue
@@ -86,6 +87,13 @@ def run_gates(case: str, seed: int = 0) -> dict[str, float]:
             margin = check.worst / check.limit if check.worst == check.worst else float("inf")
             margins[column] = max(margins.get(column, 0.0), margin)
     return {name: margins[name] for name in COLUMNS if name in margins}
+
+
+def _gates(case: str, seed: int) -> dict[str, Callable[[], list[Check]]]:
+    if case in ALONE:
+        return {"alone": ALONE[case]}
+    spec = CASES[case]
+    return {name: partial(gate, spec, images_of(spec), seed) for name, gate in GATES.items()}
 
 
 def _column(gate: str, check: Check | None) -> str:

@@ -64,8 +64,8 @@ def recorded() -> Iterator[dict[str, list[str]]]:
         images, noise, weight, learning_rate = (np.asarray(array) for array in arrays)
         seen["jax"].append(step_hash(images, noise, weight, float(learning_rate), precision))
 
-    def jax_training(model: Any) -> Any:
-        training, precision = jax_original(model), model.spec.training.precision
+    def jax_training(model: Any, *options: Any) -> Any:
+        training, precision = jax_original(model, *options), model.spec.training.precision
 
         def step(state: Any, batch: Any) -> Any:
             inputs = (batch.images, batch.noise, batch.weight, batch.learning_rate)
@@ -74,8 +74,8 @@ def recorded() -> Iterator[dict[str, list[str]]]:
 
         return training._replace(step=step)
 
-    def torch_training(model: Any) -> Any:
-        training, precision = torch_original(model), model.spec.training.precision
+    def torch_training(model: Any, *options: Any) -> Any:
+        training, precision = torch_original(model, *options), model.spec.training.precision
 
         def step(state: Any, batch: Any) -> Any:
             images, noise = batch.images.cpu().numpy(), batch.noise.cpu().numpy()

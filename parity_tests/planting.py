@@ -1,13 +1,13 @@
 """Tools to plant a fault in one twin, by patching, and to take it out again without a trace."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import ae_jax.dispatch
 import ae_jax.engine
 import ae_jax.layers
 from parity_tests.twins import compiled_pass
@@ -22,8 +22,25 @@ class Fault(NamedTuple):
     twin: str
     """``jax`` or ``torch``."""
     case: str
-    """The row of `parity_tests.cases.CASES` on which it acts."""
+    """The row of `parity_tests.cases.CASES`, or of `parity_tests.alone.ALONE`, on which it acts."""
     patches: Callable[[], list[Patch]]
+
+
+def in_torch(name: str, case: str, patches: Callable[[], list[Patch]]) -> dict[str, Fault]:
+    """Name a fault of the PyTorch twin."""
+    return {f"{name} (torch)": Fault("torch", case, patches)}
+
+
+def in_jax(name: str, case: str, patches: Callable[[], list[Patch]]) -> dict[str, Fault]:
+    """Name a fault of the JAX twin."""
+    return {f"{name} (jax)": Fault("jax", case, patches)}
+
+
+def in_both(
+    name: str, case: str, torch_patches: Callable[[], list[Patch]], jax_patches: Callable[[], list[Patch]]
+) -> dict[str, Fault]:
+    """Name a fault that either twin may have, one at a time."""
+    return in_torch(name, case, torch_patches) | in_jax(name, case, jax_patches)
 
 
 @contextmanager
@@ -39,9 +56,11 @@ def planted(fault: Fault) -> Iterator[None]:
 
 
 def _forget() -> None:
-    ae_jax.dispatch.compiled_steps.cache_clear()
-    ae_jax.engine._inference.cache_clear()
     compiled_pass.cache_clear()
+    for module in [module for name, module in sys.modules.items() if name.startswith("ae_jax.")]:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
 
 def constructor(module: Any, name: str, **changed: Callable[[Any], Any]) -> list[Patch]:

@@ -1,0 +1,14 @@
+"""Named faults for either twin, planted by patching, never by a flag of the product.
+
+Each is a difference that is known to slip in between frameworks: the suite has to notice every one of them.
+"""
+
+from parity_tests.faults.layers import LAYERS
+from parity_tests.faults.losses import LOSSES
+from parity_tests.faults.training import TRAINING
+from parity_tests.planting import Fault
+
+FAULTS: dict[str, Fault] = dict(
+    sorted((LAYERS | LOSSES | TRAINING).items(), key=lambda item: item[1].twin, reverse=True)
+)
+"""Every fault by name; those of one twin together, so that what the other has compiled can be kept."""

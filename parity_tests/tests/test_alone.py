@@ -1,0 +1,10 @@
+"""Each layer alone, in float64: output, input gradient and parameter gradients."""
+
+import pytest
+
+from parity_tests.alone import ALONE
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_alone(name, hold):
+    hold(ALONE[name]())
