@@ -17,9 +17,13 @@ def work() -> int:
         from parity_tests.curve import Curve, run_curve
 
         return run_curve(parse(Curve, f"{NAME} trajectory", arguments))
+    if job == ["accelerator"]:
+        from parity_tests.accelerator import Accelerator, run_accelerator
+
+        return run_accelerator(parse(Accelerator, f"{NAME} accelerator", arguments))
     from parity_tests.report import Report, run_report
 
-    description = "Other jobs, each with a --help of its own: mutation, trajectory."
+    description = "Other jobs, each with a --help of its own: mutation, trajectory, accelerator."
     return run_report(parse(Report, NAME, description=f"{Report.__doc__}\n\n{description}"))
 
 

@@ -81,6 +81,10 @@ CASES: dict[str, Spec] = {
     "dense gelu_erf": Spec((6, 5, 1), replace(_DENSE, activation="gelu_erf"), _PLAIN, training=_ADAM),
 }
 
+SMOOTH = ("dense silu", "conv silu", "conv gelu_erf", "conv gelu_tanh", "dense linear")
+"""Nets without kinks, whose training rounding does not throw off course: Adam and a Gaussian code, twice; AdamW with a
+cosine and a warm-up; clipped SGD; no activation at all."""
+
 
 def images_of(spec: Spec, seed: int = 0, count: int = IMAGES) -> Float32[np.ndarray, "N H W C"]:
     """Return random images for a case.

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 import ae_jax
 import ae_jax.engine
+import ae_jax.model
 import ae_torch
 import ae_torch.engine
 from ae_core.engine import Steps, Tensors
@@ -78,7 +79,10 @@ def compiled_pass(spec: Spec) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def forward(variables: Any, x: Any, noise: Any) -> Any:
         weight = jnp.ones(len(x), x.dtype)
         collections = ["intermediates", "batch_stats"]
-        _, updated = model._module.apply(variables, x, noise, weight, capture_intermediates=True, mutable=collections)
+        with jax.default_matmul_precision(ae_jax.model.PRODUCT_PRECISION):  # as in the model's own functions
+            _, updated = model._module.apply(
+                variables, x, noise, weight, capture_intermediates=True, mutable=collections
+            )
         return updated["intermediates"]
 
     return jax.jit(jax.grad(loss, has_aux=True)), jax.jit(forward)
@@ -108,7 +112,8 @@ def _flat(name: str, output: Any) -> Iterator[tuple[str, Any]]:
 def torch_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass:
     """Run the PyTorch twin forward and backward."""
     precision = spec.training.precision
-    model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train()
+    device = ae_torch.engine._device()  # where the twin trains
+    model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train().to(device)
     taps: dict[str, Any] = {}
 
     def tap(name: str) -> Callable[..., None]:
@@ -122,14 +127,15 @@ def torch_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pa
     for name, module in model.named_modules():
         if name:
             module.register_forward_hook(tap(name))
-    result = model.loss(torch.from_numpy(images.astype(precision)), torch.from_numpy(noise.astype(precision)))
+    x, eps = (torch.from_numpy(array.astype(precision)).to(device) for array in (images, noise))
+    result = model.loss(x, eps)
     result.total.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     running = ("running_mean", "running_var")
     return Pass(
-        {name: value.numpy() for name, value in taps.items()},
-        {name: value.detach().numpy() for name, value in {"loss": result.total, **result.terms}.items()},
-        {name: gradient.numpy() for name, gradient in gradients.items()},
+        {name: value.cpu().numpy() for name, value in taps.items()},
+        {name: value.detach().cpu().numpy() for name, value in {"loss": result.total, **result.terms}.items()},
+        {name: gradient.cpu().numpy() for name, gradient in gradients.items()},
         {name: value for name, value in ae_torch.to_tensors(model).items() if name.endswith(running)},
     )
 

@@ -1,7 +1,5 @@
 """A thousand steps: every preset in float64, smooth nets in float32 beside the control; and the gate can fail."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from ae_core.engine import Steps
 from ae_core.figures import save_figure
 from ae_core.presets import PRESETS
 from parity_tests import trajectory
-from parity_tests.cases import CASES, images_of
+from parity_tests.cases import CASES, SMOOTH, images_of
 from parity_tests.check import worst
 from parity_tests.identity import with_precision
 from parity_tests.trajectory import (
@@ -21,6 +19,7 @@ from parity_tests.trajectory import (
     diverge,
     figure,
     has_kinks,
+    in_batches,
     judge,
     marks_up_to,
     moved_by_one_ulp,
@@ -28,26 +27,19 @@ from parity_tests.trajectory import (
 )
 
 STEPS = 1000
-SMOOTH = ("dense silu", "conv silu", "conv gelu_erf", "conv gelu_tanh", "dense linear")
-"""Adam and a Gaussian code, twice; AdamW with a cosine and a warm-up; clipped SGD; no activation at all."""
-
-
-def batches_of(spec, batch):
-    """The spec in small batches, and images for 21 of them, the last of which is half as large."""
-    return replace(spec, training=replace(spec.training, batch_size=batch)), 20 * batch + batch // 2
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_float64(name, hold):
     """The presets as they are, in batches of 4 (convolutions in float64 are slow) of images of cans."""
-    spec, count = batches_of(PRESETS[name], 4)
+    spec, count = in_batches(PRESETS[name], 4)
     height, width, channels = spec.input_shape
     hold(check_trajectory(spec, cans(count, (height, width), 0, channels).images, 0, STEPS, "float64"))
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_float32_of_smooth_nets(name, hold):
-    spec, count = batches_of(CASES[name], 8)
+    spec, count = in_batches(CASES[name], 8)
     checks = check_trajectory(spec, images_of(spec, count=count), 0, STEPS, "float32")
     assert len(checks) == len(marks_up_to(STEPS))
     hold([check._replace(limit=1.0, worst=check.worst / check.limit) for check in checks])
@@ -55,7 +47,7 @@ def test_float32_of_smooth_nets(name, hold):
 
 @pytest.mark.quick
 def test_float32_with_kinks_is_reported_and_not_gated():
-    spec, count = batches_of(CASES["dense vae"], 8)
+    spec, count = in_batches(CASES["dense vae"], 8)
     images = images_of(spec, count=count)
     assert has_kinks(spec)
     assert check_trajectory(spec, images, 0, 5, "float32") == []
@@ -105,7 +97,7 @@ FAULTS = {
 @pytest.mark.quick
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_in_one_twin_fails(fault, monkeypatch):
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     images = images_of(spec, count=count)
     assert worst(check_trajectory(spec, images, 0, QUICK, "float64")).passed
     monkeypatch.setattr(trajectory, "torch_stepper", wrong(FAULTS[fault]))
@@ -116,13 +108,13 @@ def test_fault_in_one_twin_fails(fault, monkeypatch):
 
 def test_fault_fails_in_float32(monkeypatch):
     """The control suffers the same fault, and must not excuse it."""
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     monkeypatch.setattr(trajectory, "torch_stepper", wrong(FAULTS["one step skipped"]))
     assert not worst(check_trajectory(spec, images_of(spec, count=count), 0, QUICK, "float32")).passed
 
 
 def test_nan_in_one_twin_fails(monkeypatch):
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     change = lambda steps, first: steps._replace(learning_rates=steps.learning_rates * np.nan)  # noqa: E731
     monkeypatch.setattr(trajectory, "torch_stepper", wrong(change))
     for precision in ("float32", "float64"):
@@ -131,7 +123,7 @@ def test_nan_in_one_twin_fails(monkeypatch):
 
 
 def test_float32_without_its_control_is_an_error():
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     divergence = diverge(with_precision(spec, "float32"), images_of(spec, count=count), 0, 2, control=False)
     with pytest.raises(ValueError, match="without its control"):
         judge(divergence)
@@ -155,7 +147,7 @@ def test_control_is_moved_by_one_ulp(precision):
 @pytest.mark.quick
 def test_control_stays_on_the_kink(monkeypatch):
     """A black image puts units exactly on it; moved off by one ulp, the control would follow another gradient."""
-    spec, count = batches_of(CASES["dense vae"], 8)
+    spec, count = in_batches(CASES["dense vae"], 8)
     spec, images = with_precision(spec, "float64"), images_of(spec, count=count)
     assert has_kinks(spec)
     assert not images[0].any()
@@ -168,7 +160,7 @@ def test_control_stays_on_the_kink(monkeypatch):
 
 @pytest.mark.quick
 def test_limits():
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     images = images_of(spec, count=count)
     divergence = diverge(with_precision(spec, "float32"), images, 0, 5)
     expected = CONTROL_FACTOR * np.maximum(divergence.control, CONTROL_FLOOR)
@@ -183,7 +175,7 @@ def test_limits():
 
 
 def test_trajectory_is_that_of_the_training_whatever_the_marks():
-    spec, count = batches_of(CASES["dense silu"], 8)
+    spec, count = in_batches(CASES["dense silu"], 8)
     spec, images = with_precision(spec, "float64"), images_of(spec, count=count)
     start = start_of(spec, 0)
     for stepper in (trajectory.jax_stepper, trajectory.torch_stepper):
