@@ -331,6 +331,11 @@ class Spec:
                 _check(divides, f"backbone.strides[{i}]", stride, right)
                 size = (size[0] // stride, size[1] // stride)
 
+    @property
+    def couples_samples(self) -> bool:
+        """Whether a training step is more than the mean over independent samples: batch norm makes them meet."""
+        return isinstance(self.backbone.norm, BatchNorm)
+
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """Return the spec as plain JSON values; `spec_from_json` is its inverse."""

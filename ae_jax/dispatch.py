@@ -1,31 +1,68 @@
-"""Many training steps in one dispatch, compiled once."""
+"""Many training steps in one dispatch, compiled once, on one device or on a mesh of them."""
 
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from ae_core.spec import Spec
-from ae_jax.model import build
+from ae_jax.gradients import AXIS, divided
+from ae_jax.model import Variables, build
+from ae_jax.plan import Division
 from ae_jax.training import Batch, State, make_training
+
+_in_flight = Lock()
+"""Held while a program runs on several devices of a CPU. Two at a time may each hold some of the threads that the
+other's all-reduce waits for, and neither ends."""
+
+
+def one_at_a_time(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a compiled function and wait until all devices are done with it, alone in this process."""
+    with _in_flight:
+        return jax.block_until_ready(function(*arguments))
 
 
 @lru_cache(maxsize=64)
-def compiled_steps(spec: Spec) -> Callable[..., tuple[State, dict[str, Array]]]:
+def mesh_of(devices: int) -> Mesh:
+    """Return the mesh of the first so many devices."""
+    return Mesh(np.array(jax.local_devices()[:devices]), (AXIS,))
+
+
+def replicated(devices: int) -> NamedSharding:
+    """Return the sharding that gives every device of the mesh the whole array."""
+    return NamedSharding(mesh_of(devices), P())
+
+
+@lru_cache(maxsize=64)
+def compiled_steps(
+    spec: Spec, division: Division, plain_convolutions: bool = False
+) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Return the compiled training steps of a spec: ``(state, images, inputs, count) -> (state, terms)``.
 
-    One compilation serves any number of steps up to the inputs' length, since the count is an argument, and a batch
-    that is shorter, since its missing samples weigh 0. The state is donated.
+    ``inputs`` are indices [K, R], weights [K, R], noise [K, R, L] and learning rates [K], with R rows as the division
+    has them. One compilation serves any number of steps up to K, since the count is an argument, and a batch that is
+    shorter, since its missing samples weigh 0. The state is donated. To be called through `one_at_a_time`.
     """
-    training = make_training(build(spec))
+    on_mesh = division.devices > 1
+    model = build(spec, plain_convolutions)
+    whole = division.devices * division.parts == 1
+    training = make_training(model) if whole else make_training(model, divided(division.parts, on_mesh))
 
     def run(state: State, images: Array, inputs: tuple[Array, ...], count: Array) -> tuple[State, dict[str, Array]]:
+        totals = inputs[1].sum(1)
+        totals = lax.psum(totals, AXIS) if on_mesh else totals  # once a dispatch, not once a step
+
         def step(i: Array, state: State) -> tuple[State, dict[str, Array]]:
             indices, weight, noise, learning_rate = (array[i] for array in inputs)
-            return training.step(state, Batch(images[indices], noise, learning_rate, weight))
+            return training.step(state, Batch(images[indices], noise, learning_rate, weight, totals[i]))
 
         def body(i: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
             state, logs = carry
@@ -36,4 +73,43 @@ def compiled_steps(spec: Spec) -> Callable[..., tuple[State, dict[str, Array]]]:
         logs = {name: jnp.zeros(len(inputs[0]), shape.dtype) for name, shape in shapes.items()}
         return lax.fori_loop(0, count, body, (state, logs))
 
+    if on_mesh:
+        divided_inputs = (P(None, AXIS), P(None, AXIS), P(None, AXIS), P())
+        specs = (P(), P(), divided_inputs, P())
+        run = jax.shard_map(run, mesh=mesh_of(division.devices), in_specs=specs, out_specs=P(), check_vma=False)
     return jax.jit(run, donate_argnums=0)
+
+
+@lru_cache(maxsize=256)
+def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..., Any]:
+    """Return a compiled function of `Autoencoder` on a division's rows, as it is needed without a gradient.
+
+    ``encode``, ``decode`` and ``reconstruct`` take variables and rows; ``evaluate`` takes weights of the rows too, and
+    returns the weighted sum of each loss term on each device.
+    """
+    model = build(spec)
+
+    def evaluate(variables: Variables, x: Array, weight: Array) -> dict[str, Array]:
+        result = model.loss(variables, x, weight=weight, train=False, total=jnp.ones((), x.dtype))
+        return {"loss": result.total[None], **{key: value[None] for key, value in result.terms.items()}}
+
+    functions: dict[str, Callable[..., Any]] = {
+        "encode": lambda variables, x: model.encode(variables, x).z,
+        "decode": model.decode,
+        "reconstruct": model.reconstruct,
+        "evaluate": evaluate,
+    }
+
+    def run(variables: Variables, *rows: Array) -> Any:
+        if division.parts == 1:
+            return functions[name](variables, *rows)
+        stacked = [array.reshape(division.parts, -1, *array.shape[1:]) for array in rows]
+        results = lax.map(lambda part: functions[name](variables, *part), stacked)
+        if name == "evaluate":
+            return jax.tree.map(lambda sums: sums.sum(0), results)
+        return results.reshape(-1, *results.shape[2:])
+
+    if division.devices > 1:
+        specs = (P(), *(P(AXIS),) * (2 if name == "evaluate" else 1))
+        run = jax.shard_map(run, mesh=mesh_of(division.devices), in_specs=specs, out_specs=P(AXIS), check_vma=False)
+    return jax.jit(run)

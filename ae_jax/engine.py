@@ -1,25 +1,22 @@
 """The JAX twin as the command line, the training loop and the benchmarks use it: NumPy in, NumPy out."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, Steps, Tensors
+from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, MAX_STEPS, RESIDENT_BYTES, Steps, Tensors
 from ae_core.spec import Spec
-from ae_jax.dispatch import compiled_steps
+from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, replicated
 from ae_jax.model import Variables, build
+from ae_jax.plan import Division, Plan, divide
 from ae_jax.tensors import from_tensors, to_tensors
 from ae_jax.training import State, make_training
-
-MAX_STEPS = 256
-RESIDENT_BYTES = 2**31
 
 
 class Inference:
@@ -48,49 +45,83 @@ class Inference:
 
     def _map(self, name: str, array: np.ndarray) -> np.ndarray:
         with _precision(self.spec):
-            function = _inference(self.spec)[name]
-            parts = [np.asarray(function(self.variables, part))[:size] for part, size in _batches(self.spec, array)]
-        return np.concatenate(parts)
+            parts = [
+                np.asarray(compiled_inference(self.spec, name, division)(variables, part))[:size]
+                for division, variables, part, size in _batches(self.spec, self.variables, array)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class Trainer:
     """A training under way; see `ae_core.engine.Trainer`.
 
-    Images stay on the device where they fit; else those of each dispatch travel with it.
+    Images stay on the devices where they fit; else those of each dispatch travel while the one before it runs.
     """
 
-    def __init__(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> None:
+    def __init__(
+        self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"], plan: Plan | None = None
+    ) -> None:
         self.spec = spec
         self.images = images
+        self.plan = plan or Plan()
+        self.division = divide(spec, spec.training.batch_size, self.plan)
         self.resident: Array | None = None
-        batch_bytes = spec.training.batch_size * images[0].size * np.dtype(spec.training.precision).itemsize
+        item = np.dtype(spec.training.precision).itemsize
         with _precision(spec):
-            if images.size * np.dtype(spec.training.precision).itemsize <= RESIDENT_BYTES:
-                self.resident = jnp.asarray(images, dtype=spec.training.precision)
+            if images.size * item * self.division.devices <= RESIDENT_BYTES:
+                self.resident = self._everywhere(images.astype(spec.training.precision, copy=False))
             variables = from_tensors(tensors, spec.training.precision)
-            self.state: State = make_training(build(spec)).init(variables)
-        steps = -(-len(images) // spec.training.batch_size)
-        most = MAX_STEPS if self.resident is not None else max(1, CHUNK_BYTES // batch_bytes)
-        self.capacity = min(steps, most)
+            self.state: State = self._everywhere(make_training(build(spec)).init(variables))
+        self.capacity = min(-(-len(images) // spec.training.batch_size), MAX_STEPS)
+        batch_bytes = self.division.rows * images[0].size * item
+        self.chunk = self.capacity if self.resident is not None else max(1, CHUNK_BYTES // batch_bytes)
+
+    def _everywhere(self, tree: Any) -> Any:
+        devices = self.division.devices
+        return jax.device_put(tree, replicated(devices) if devices > 1 else None)
 
     def advance(self, steps: Steps) -> dict[str, Float64[np.ndarray, " K"]]:
         """Take steps, wait for them, and return the loss and its terms at each."""
+        count = len(steps.sizes)
+        pieces = [Steps(*(a[first : first + self.chunk] for a in steps)) for first in range(0, count, self.chunk)]
+        if len(pieces) == 1:
+            return self._dispatch(*self._prepare(pieces[0]))
+        logs = []
+        with ThreadPoolExecutor(1) as ahead:
+            upcoming = ahead.submit(self._prepare, pieces[0])
+            for following in (*pieces[1:], None):
+                prepared = upcoming.result()
+                if following is not None:
+                    upcoming = ahead.submit(self._prepare, following)
+                logs.append(self._dispatch(*prepared))
+        return {name: np.concatenate([log[name] for log in logs]) for name in logs[0]}
+
+    def _prepare(self, steps: Steps) -> tuple[Any, tuple[Any, ...], int]:
+        """Return images, inputs and number of steps of a dispatch, as `compiled_steps` wants them."""
+        precision = self.spec.training.precision
         count, size = steps.indices.shape
-        missing = self.capacity - count
-        padded = Steps(*(np.pad(a, ((0, missing), *((0, 0),) * (a.ndim - 1))) for a in steps))
-        weight = (np.arange(size) < padded.sizes[:, None]).astype(self.spec.training.precision)
-        images, indices = self.resident, padded.indices
+        more, filler = self.chunk - count, self.division.rows - size
+        weight = (np.arange(size + filler) < steps.sizes[:, None]).astype(precision)
+        indices, noise = (
+            np.pad(a, ((0, more), (0, filler), *((0, 0),) * (a.ndim - 2))) for a in (steps.indices, steps.noise)
+        )
+        inputs = (
+            indices.astype(np.int32),
+            np.pad(weight, ((0, more), (0, 0))),
+            noise.astype(precision),
+            np.pad(steps.learning_rates, (0, more)).astype(precision),
+        )
+        if self.resident is not None:
+            return self.resident, inputs, count
+        images = self.images[indices.reshape(-1)].astype(precision, copy=False)
         with _precision(self.spec):
-            if images is None:
-                images = self.images[indices.reshape(-1)].astype(self.spec.training.precision)
-                indices = np.arange(indices.size).reshape(indices.shape)
-            inputs = (
-                indices.astype(np.int32),
-                weight,
-                padded.noise.astype(weight.dtype),
-                padded.learning_rates.astype(weight.dtype),
-            )
-            self.state, terms = compiled_steps(self.spec)(self.state, images, inputs, count)
+            images = self._everywhere(images)
+        return images, (np.arange(indices.size, dtype=np.int32).reshape(indices.shape), *inputs[1:]), count
+
+    def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
+        with _precision(self.spec):
+            run = compiled_steps(self.spec, self.division, self.plan.plain_convolutions)
+            self.state, terms = one_at_a_time(run, self.state, images, inputs, count)
             return {name: np.asarray(values, np.float64)[:count] for name, values in terms.items()}
 
     def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
@@ -125,43 +156,40 @@ class JaxEngine:
         """Return the model with these weights."""
         return Inference(spec, tensors)
 
-    def train(self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"]) -> Trainer:
+    def train(
+        self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"], plan: Plan | None = None
+    ) -> Trainer:
         """Begin a training on these images from these weights."""
-        return Trainer(spec, tensors, images)
-
-
-@lru_cache(maxsize=64)
-def _inference(spec: Spec) -> dict[str, Callable[..., Any]]:
-    model = build(spec)
-
-    def evaluate(variables: Variables, x: Array, weight: Array) -> dict[str, Array]:
-        result = model.loss(variables, x, weight=weight, train=False)
-        return {"loss": result.total, **result.terms}
-
-    return {
-        "encode": jax.jit(lambda variables, x: model.encode(variables, x).z),
-        "decode": jax.jit(model.decode),
-        "reconstruct": jax.jit(model.reconstruct),
-        "evaluate": jax.jit(evaluate),
-    }
+        return Trainer(spec, tensors, images, plan)
 
 
 def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str, float]:
     totals: dict[str, float] = {}
     with _precision(spec):
-        for part, size in _batches(spec, images):
+        for division, given, part, size in _batches(spec, variables, images):
             weight = (np.arange(len(part)) < size).astype(part.dtype)
-            for name, value in _inference(spec)["evaluate"](variables, part, weight).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * size
+            sums = compiled_inference(spec, "evaluate", division)(given, part, weight)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(np.asarray(value, np.float64).sum())
     return {name: total / len(images) for name, total in totals.items()}
 
 
-def _batches(spec: Spec, array: np.ndarray) -> Any:
-    length = min(INFERENCE_BATCH, len(array))
-    for start in range(0, len(array), length):
-        part = array[start : start + length].astype(spec.training.precision)
-        # the last batch is filled up, so that one compiled program serves all
-        yield np.pad(part, ((0, length - len(part)), *((0, 0),) * (part.ndim - 1))), len(part)
+def _batches(
+    spec: Spec, variables: Variables, array: np.ndarray
+) -> Iterator[tuple[Division, Variables, np.ndarray, int]]:
+    """Yield division, variables where it needs them, rows and their number without filler."""
+    everywhere = None
+    # sizes are filled up to powers of two, so that few programs serve all
+    division = divide(spec, min(INFERENCE_BATCH, 1 << (len(array) - 1).bit_length()), train=False)
+    for start in range(0, len(array), INFERENCE_BATCH):
+        part = array[start : start + INFERENCE_BATCH].astype(spec.training.precision, copy=False)
+        given = variables
+        if division.devices > 1:
+            everywhere = everywhere or jax.device_put(variables, replicated(division.devices))
+            given = everywhere
+        filler = division.rows - len(part)
+        rows = np.pad(part, ((0, filler), *((0, 0),) * (part.ndim - 1))) if filler else part
+        yield division, given, rows, len(part)
 
 
 def _precision(spec: Spec) -> AbstractContextManager[Any]:

@@ -13,6 +13,7 @@ from ae_core.init import initial_weights
 from ae_core.spec import ConvBackbone, DenseBackbone, Spec
 from ae_jax.bottleneck import Code
 from ae_jax.conv import ConvDecoder, ConvEncoder
+from ae_jax.convolution import plain_convolutions
 from ae_jax.dense import DenseDecoder, DenseEncoder
 from ae_jax.layers import SampleWeight
 from ae_jax.likelihood import make_likelihood
@@ -68,6 +69,8 @@ class Autoencoder:
     """
 
     spec: Spec
+    plain_convolutions: bool = False
+    """Whether convolutions are JAX's own on a CPU too: slow there, but differentiable in forward mode."""
 
     @cached_property
     def _module(self) -> _Module:
@@ -105,6 +108,7 @@ class Autoencoder:
         noise: Float[Array, "B L"] | None = None,
         weight: SampleWeight | None = None,
         train: bool = True,
+        total: Float[Array, ""] | None = None,
     ) -> Loss:
         """Return the training loss, averaged over the batch.
 
@@ -114,22 +118,25 @@ class Autoencoder:
             noise: standard normal numbers for a Gaussian bottleneck; without them z is the mean.
             weight: weight of each sample in the mean and in batch statistics; 1 for all when absent.
             train: normalise with the batch's statistics and update the running ones.
+            total: sum of the weights by which the loss is divided, where the images are only a part of a batch; that
+                of these images when absent.
         """
         weight = jax.numpy.ones(x.shape[0], x.dtype) if weight is None else weight
+        total = weight.sum() if total is None else total
         forward = lambda module: module(x, noise, weight if train else None)  # noqa: E731
-        with jax.default_matmul_precision(PRODUCT_PRECISION):
+        with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
             (code, output), updated = self._module.apply(variables, method=forward, mutable=["batch_stats"])
         values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
         weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
-        terms = {name: (values * weight).sum() / weight.sum() for name, (_, values) in weighted.items()}
-        total = sum(factor * terms[name] for name, (factor, _) in weighted.items())
-        return Loss(total, terms, updated.get("batch_stats", {}))
+        terms = {name: (values * weight).sum() / total for name, (_, values) in weighted.items()}
+        loss = sum(factor * terms[name] for name, (factor, _) in weighted.items())
+        return Loss(loss, terms, updated.get("batch_stats", {}))
 
     def _apply(self, variables: Variables, function: Any) -> Any:
-        with jax.default_matmul_precision(PRODUCT_PRECISION):
+        with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
             return self._module.apply(variables, method=function)
 
 
-def build(spec: Spec) -> Autoencoder:
+def build(spec: Spec, plain_convolutions: bool = False) -> Autoencoder:
     """Return the model of a spec."""
-    return Autoencoder(spec)
+    return Autoencoder(spec, plain_convolutions)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ae_jax.gradients import Gradients, whole_batch
 from ae_jax.layers import SampleWeight
 from ae_jax.model import Autoencoder, Variables
 from ae_jax.optim import make_optimizer, moments
@@ -30,6 +31,8 @@ class Batch(NamedTuple):
     learning_rate: Float[Array, ""]
     weight: SampleWeight | None = None
     """0 for samples that only fill up a shorter batch; 1 for all when absent."""
+    total: Float[Array, ""] | None = None
+    """Sum of the weights of the whole batch, where this is a device's share of it."""
 
 
 class TrainingFunctions(NamedTuple):
@@ -39,21 +42,19 @@ class TrainingFunctions(NamedTuple):
     step: Callable[[State, Batch], tuple[State, dict[str, Array]]]
 
 
-def make_training(model: Autoencoder) -> TrainingFunctions:
-    """Return the training functions of a model; both may be jitted, and step may donate its state."""
+def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> TrainingFunctions:
+    """Return the training functions of a model; both may be jitted, and step may donate its state.
+
+    ``gradients`` may compute the gradient of a batch in another way; see `ae_jax.gradients.divided`.
+    """
     optimizer = make_optimizer(model.spec.training)
 
     def init(variables: Variables) -> State:
         return State(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
-        def loss(params: dict[str, Any]) -> tuple[Array, Any]:
-            variables = {"params": params, "batch_stats": state.variables["batch_stats"]}
-            result = model.loss(variables, batch.images, batch.noise, batch.weight)
-            return result.total, result
-
         params = state.variables["params"]
-        grads, result = jax.grad(loss, has_aux=True)(params)
+        grads, result = gradients(model, state.variables, batch.images, batch.noise, batch.weight, batch.total)
         direction, memory = optimizer.update(grads, state.optimizer, params)
         params = jax.tree.map(lambda p, d: p - batch.learning_rate * d, params, direction)
         variables = {"params": params, "batch_stats": result.batch_stats}

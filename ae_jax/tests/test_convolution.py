@@ -1,5 +1,7 @@
 """Convolutions and their gradients, written by hand here, against those that JAX derives; all in float64."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,11 @@ from jax import lax
 from jax.test_util import check_grads
 
 from ae_core.geometry import crops, pads
-from ae_core.rng import normal
-from ae_jax.convolution import convolution, transposed_convolution
+from ae_core.presets import preset
+from ae_core.rng import generator, normal
+from ae_core.spec import Training
+from ae_jax import build
+from ae_jax.convolution import convolution, plain_convolutions, transposed_convolution
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -39,12 +44,12 @@ def _plain_transposed(x, kernel, stride, edges, size):
     return pull(x)[0]
 
 
-def _draw(kernel, stride, small=(3, 2)):
+def _draw(kernel, stride, small=(3, 2), channels=(3, 4)):
     """Return large images, small ones and a kernel; strides of 3 and 1 give odd sizes."""
-    height, width = small
-    x = normal((2, height * stride, width * stride, 3), 0, "x")
-    z = normal((2, height, width, 4), 0, "z")
-    return jnp.asarray(x), jnp.asarray(z), jnp.asarray(normal((kernel, kernel, 3, 4), 0, "kernel"))
+    (height, width), (inputs, outputs) = small, channels
+    x = normal((2, height * stride, width * stride, inputs), 0, "x")
+    z = normal((2, height, width, outputs), 0, "z")
+    return jnp.asarray(x), jnp.asarray(z), jnp.asarray(normal((kernel, kernel, inputs, outputs), 0, "kernel"))
 
 
 def _compare(ours, theirs, *arguments):
@@ -79,9 +84,19 @@ def test_transposed_convolution(kernel, stride, padding):
     _compare(lambda z, w: transposed_convolution(z, w, stride, (before, after)), theirs, z, w)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+# each side of the thresholds between canonical form, planes and patches
+@pytest.mark.parametrize("channels", [(8, 1), (9, 2), (8, 3), (40, 32), (40, 33), (1, 8), (64, 64), (63, 64)])
+def test_every_form(channels, stride):
+    x, z, w = _draw(3, stride, (2, 3), channels)
+    edges, cut = pads(3, stride, "same"), crops(3, stride, "same")
+    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
+    theirs = lambda z, w: _plain_transposed(z, w, stride, edges, x.shape[1:3])  # noqa: E731
+    _compare(lambda z, w: transposed_convolution(z, w, stride, cut), theirs, z, w)
+
+
 @pytest.mark.parametrize("edges", [(0, 0), (2, 1)])
-# both axes leave the same pixels unread, as they do wherever strides divide
-@pytest.mark.parametrize("size", [(7, 13), (14, 8)])
+@pytest.mark.parametrize("size", [(7, 13), (14, 8), (9, 10)])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2), (3, 2), (4, 3)])
 def test_sizes_that_the_stride_does_not_divide(kernel, stride, size, edges):
     x = jnp.asarray(normal((2, *size, 3), 0, "x"))
@@ -120,3 +135,30 @@ def test_gradients_survive_jit_scan_and_vmap():
     np.testing.assert_allclose(jax.vmap(jax.grad(loss))(jnp.stack([w, 2 * w]))[0], expected, rtol=1e-12)
     scanned = lax.scan(lambda carry, _: (carry, jax.grad(loss)(carry)), w, None, length=2)[1]
     np.testing.assert_allclose(scanned[1], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_plain_convolutions_have_every_derivative(transposed):
+    x, z, w = _draw(3, 2)
+    call = transposed_convolution if transposed else convolution
+    given, edges = (z, (0, 1)) if transposed else (x, (0, 1))
+    loss = lambda given, w: (call(given, w, 2, edges) ** 3).sum()  # noqa: E731
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(loss, (given, w), (given, w))
+    with plain_convolutions():
+        check_grads(jax.jit(loss), (given, w), order=2)
+    # reverse over reverse needs no plain path
+    check_grads(jax.jit(jax.grad(loss, 1)), (given, w), order=1, modes=["rev"])
+
+
+def test_a_model_is_plain_on_demand():
+    spec = replace(preset("foster-ae"), input_shape=(8, 8, 1), training=Training(precision="float64"))
+    x, v = jnp.asarray(generator(0, "x").random((2, 8, 8, 1))), jnp.asarray(normal((2, 8, 8, 1), 0, "v"))
+    fast, plain = build(spec), build(spec, plain_convolutions=True)
+    variables = fast.init()
+    np.testing.assert_allclose(fast.reconstruct(variables, x), plain.reconstruct(variables, x), rtol=1e-12)
+    run = lambda model: jax.jvp(lambda x: model.loss(variables, x).total, (x,), (v,))  # noqa: E731
+    with pytest.raises(TypeError, match="forward-mode"):
+        run(fast)
+    slope = (jax.grad(lambda x: fast.loss(variables, x).total)(x) * v).sum()
+    assert run(plain)[1] == pytest.approx(float(slope), rel=1e-10)

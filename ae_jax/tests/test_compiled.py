@@ -1,0 +1,54 @@
+"""What XLA makes of a training step on a CPU: every convolution in the one layout that is fast there."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from ae_core.init import initial_weights
+from ae_core.loop import make_steps
+from ae_core.presets import PRESETS, preset
+from ae_core.spec import ConvBackbone
+from ae_jax.dispatch import compiled_steps
+from ae_jax.engine import ENGINE
+from ae_jax.plan import Plan
+
+_FAST = "b01f_01io->b01f"
+
+
+def _hlo(spec, plan):
+    """The compiled program of many steps: a loop over steps, and in it one over parts of a batch."""
+    images = np.zeros((spec.training.batch_size, *spec.input_shape), np.float32)
+    trainer = ENGINE.train(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0), images, plan)
+    resident, inputs, count = trainer._prepare(make_steps(spec, len(images), 0, 0, 0, 1))
+    run = compiled_steps(spec, trainer.division, plan.plain_convolutions)
+    return run.lower(trainer.state, resident, inputs, count).compile().as_text()
+
+
+def _convolutions(hlo):
+    return re.findall(r"= \S+ convolution\(.*dim_labels=(\S+?),?(?: |$)(.*)", hlo)
+
+
+def _slow(hlo):
+    return [labels for labels, rest in _convolutions(hlo) if labels != _FAST or "rhs_reversal" in rest]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("micro_batch", [4, 64], ids=["inner loop", "whole"])
+def test_no_convolution_on_the_slow_path(name, micro_batch):
+    spec = preset(name)
+    hlo = _hlo(spec, Plan(1, micro_batch))
+    assert _slow(hlo) == []
+    if isinstance(spec.backbone, ConvBackbone):
+        # seven layers: forward each, by input all but the first, by weights those that are no matrix product
+        assert len(_convolutions(hlo)) >= 7 + 6 - 1
+        assert "while(" in hlo
+
+
+def test_this_test_can_fail():
+    assert len(_slow(_hlo(preset("foster-ae"), Plan(1, 64, plain_convolutions=True)))) >= 7
+
+
+def test_these_tests_run_on_a_cpu():
+    assert jax.default_backend() == "cpu"

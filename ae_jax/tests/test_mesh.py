@@ -1,0 +1,63 @@
+"""A batch divided over devices and parts trains as a whole one does; no device waits for another for ever."""
+
+import json
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIMIT = 1e-12
+"""Sums of up to 16 float64 shares in another order: 16 roundings of 1.1e-16, and what one pass amplifies them by."""
+
+
+def work(*arguments):
+    """Run mesh_work.py in a process with eight devices."""
+    script = Path(__file__).with_name("mesh_work.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_any_mesh_and_any_cut_train_the_same():
+    rows = work("gradients")
+    assert len(rows) == 2 * 2 * 6
+    assert {row["devices"] for row in rows} == {1, 2, 4, 8}
+    assert max(row["gradient"] for row in rows) <= LIMIT
+    # over an epoch, whose last batch is shorter; there Adam divides small numbers by small ones
+    epochs = [row for row in rows if "state" in row]
+    assert {row["devices"] > 1 for row in epochs} == {True}
+    assert max(row["terms"] for row in epochs) <= LIMIT
+    assert max(row["state"] for row in epochs) <= 1e3 * LIMIT
+    # sums in another order are not bit-equal: the meshes really were others
+    assert max(row["gradient"] for row in rows if row["devices"] == 8 and row["batch"] == 16) > 0
+
+
+def test_inference_on_a_mesh_is_the_same():
+    assert max(work("inference")) <= LIMIT
+
+
+def _burn():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_ten_thousand_steps_beside_a_busy_core(devices):
+    """Programs that pile up would deadlock in the all-reduce after some hundred steps, and abort the process."""
+    busy = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
+    busy.start()
+    try:
+        result = work("stress", devices, 10_000)
+    finally:
+        busy.kill()
+        busy.join()
+    assert result["steps"] == 10_000
+    assert 0 < result["loss"] < 1
