@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ae_core.environment import usable_cores
 
@@ -25,6 +25,7 @@ class WorkerError(Exception):
     """A worker did not do what it was asked; the message is one line."""
 
 
+@runtime_checkable
 class Handle(Protocol):
     """A worker that can be asked."""
 

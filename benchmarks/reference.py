@@ -18,7 +18,7 @@ from ae_core.rng import generator
 from benchmarks.session import CHECKED_STEPS
 from benchmarks.workloads import Material, Workload, inputs, material, some
 
-CONTROLS = 3
+CONTROLS = 2
 """Runs from moved weights."""
 FACTOR = 10.0
 """A side may be so many times as far away as the furthest control: the controls are moved once, at the start, while a

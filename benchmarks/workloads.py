@@ -125,8 +125,8 @@ _ALL = (
         for batch in (1, 256)
     ),
     Workload("sixteen-dense", "many", _SMALL, 16, models=16),
-    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), target=0.275),
-    Workload("quality-dense", "quality", _SMALL, quick=True, target=0.22),
+    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), target=0.335),
+    Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
     Workload("tiny-dense", "train", _dense(6, (8,), 2, 8), 8, hidden=True),
     Workload("tiny-conv", "train", _TINY_CONV, 8, hidden=True),
     Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, hidden=True),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from benchmarks.workloads import Phase, Workload
 Framework = Literal["jax", "torch"]
 
 
+@runtime_checkable
 class Runner(Protocol):
     """One side, ready to take steps at a workload. Every call returns when its numbers are on the host."""
 

@@ -11,13 +11,14 @@ from jaxtyping import Float
 
 from ae_core.data import split
 from ae_core.data.cans import cans
-from ae_core.engine import Inference, Trainer
+from ae_core.engine import INFERENCE_BATCH, Inference, Trainer
 from ae_core.init import initial_weights
 from ae_core.loop import make_steps
 from benchmarks.workloads import Material, Workload, inputs, some
 
 IN_ONE_CALL = 16
-"""Batches that one call of encode, decode or reconstruct is given; a batch of one image is a call of its own."""
+"""Batches that one call of encode, decode or reconstruct is given, where they are as large as the engines' own;
+a smaller batch is a call of its own."""
 
 QUALITY_IMAGES = 5_000
 """Images of a training to quality, a tenth of them held out."""
@@ -56,7 +57,7 @@ class Inferring:
 
     def __init__(self, model: Inference, workload: Workload, numbers: Material) -> None:
         self.function = getattr(model, workload.phase)
-        self.batch, self.most = workload.batch, 1 if workload.batch == 1 else IN_ONE_CALL
+        self.batch, self.most = workload.batch, IN_ONE_CALL if workload.batch == INFERENCE_BATCH else 1
         one = inputs(workload, numbers)
         self.inputs = np.tile(one, (self.most, *(1,) * (one.ndim - 1)))
 

@@ -1,0 +1,276 @@
+"""The race from end to end on tiny models, its files, its report, and the comparison of two races."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ae_core.errors import DataError, UserError
+from ae_core.program import run_program
+from benchmarks.analysis import analyse
+from benchmarks.commands import run_command
+from benchmarks.compare import changes
+from benchmarks.journal import LINES, Journal, read_journal
+from benchmarks.process import Process, WorkerError, variables
+from benchmarks.race import QUICK
+from benchmarks.race_report import html, markdown
+from benchmarks.reference import agreement
+from benchmarks.sides import SIDES, choose_sides
+from benchmarks.targets import TARGETS
+from benchmarks.workloads import WORKLOADS, choose_workloads, material
+
+FILES = {LINES, "race.json", "report.md", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    """A real race of two tiny workloads, in processes of their own, variants that need no compiler."""
+    out = tmp_path_factory.mktemp("race") / "out"
+    names = ["tiny-dense", "tiny-reconstruct", "tiny-many"]
+    sides = ["jax", "torch", "flax", "pythae"]
+    command = [sys.executable, "-m", "benchmarks", "race", "--quick", "--out", str(out)]
+    command += ["--workload", *names, "--side", *sides]
+    # on one core: two threads that wait for each other come to nothing where others keep a core busy
+    cores = sorted(os.sched_getaffinity(0))[:1]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+    )
+    assert result.returncode == 0, result.stderr
+    return out, result, json.loads((out / "race.json").read_text(encoding="utf-8"))
+
+
+def test_files_and_last_line(raced):
+    out, result, _ = raced
+    assert {path.name for path in out.iterdir()} == FILES
+    assert result.stdout.splitlines()[-1] == f"race and report: {out / 'report.html'}"
+    assert "left]" in result.stderr
+
+
+def test_results(raced):
+    _, _, race = raced
+    ratios = {ratio["workload"]: ratio for ratio in race["ratios"]}
+    assert ratios.keys() == {"tiny-dense", "tiny-reconstruct", "tiny-many"}
+    for ratio in ratios.values():
+        assert ratio.keys() >= {"workload", "phase", "batch", "ratio_best", "ratio_default", "ci", "noise", "a_a"}
+        assert 0 < ratio["ci"][0] <= ratio["ratio_best"] <= ratio["ci"][1]
+        assert ratio["a_a"].keys() == {"jax", "torch"}
+    for row in race["rows"]:
+        assert (row["images_per_second"] is None) == (row["reason"] is not None)
+        if row["images_per_second"] is not None:
+            assert row["distance"] <= row["limit"] < 1e-5
+            assert row["cold"].keys() >= {"import", "build", "first"}
+            assert row["rounds"] >= 5
+    assert {row["side"] for row in race["rows"] if row["images_per_second"]} >= {"jax", "torch", "flax"}
+    assert race["peak"]["gflops"] > 0
+    assert race["environment"].keys() >= {"date", "processor", "cores", "jax", "torch"}
+    memory = [row["peak_bytes"] for row in race["rows"] if "peak_bytes" in row]
+    assert len(memory) >= 6
+    assert all(bytes > 10**7 for bytes in memory)
+
+
+def test_every_raw_sample_is_kept(raced):
+    out, _, race = raced
+    records = read_journal(out)
+    blocks = [record for record in records if record["kind"] == "block"]
+    assert {record["stage"] for record in blocks} == {"screening", "final"}
+    assert all(record["seconds"] >= 0.05 for record in blocks)
+    assert json.loads(json.dumps(analyse(records))) == race  # the same records give the same results
+
+
+def test_report_again(raced, tmp_path, capsys):
+    out, _, _ = raced
+    assert run_command(["report", "--race", str(out), "--out", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'again' / 'report.html'}\n"
+    for name in ("race.json", "report.md", "report.html"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_page(raced):
+    out, _, _ = raced
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.replace("http-equiv", "")
+    for target in TARGETS:
+        assert target.what in page
+    text = (out / "report.md").read_text(encoding="utf-8")
+    for heading in ("Targets", "JAX against PyTorch", "Speed", "Where the time goes", "Environment"):
+        assert f"## {heading}\n" in text
+    assert "not measured" in text
+
+
+def test_missing_side_is_said_to_be_missing(raced):
+    _, _, race = raced
+    rows = [row for row in race["rows"] if row["side"] == "pythae"]
+    assert rows == []  # it has nothing to bring to these workloads, installed or not
+    if SIDES["pythae"].missing():
+        assert SIDES["pythae"].missing() == "not run: pythae not installed"
+
+
+def test_compare(raced, tmp_path, capsys):
+    out, _, race = raced
+    assert run_command(["compare", "--old", str(out), "--new", str(out)]) == 0
+    assert "nothing is worse" in capsys.readouterr().out
+    slower = copy.deepcopy(race)
+    for ratio in slower["ratios"]:
+        ratio["noise"] = 0.01
+    (tmp_path / "race.json").write_text(json.dumps(slower), encoding="utf-8")
+    first = slower["ratios"][0]
+    first["ratio_best"], first["ci"] = first["ratio_best"] / 100, [bound / 100 for bound in first["ci"]]
+    (tmp_path / "slower.json").write_text(json.dumps(slower), encoding="utf-8")
+    assert run_command(["compare", "--old", str(tmp_path), "--new", str(tmp_path / "slower.json")]) == 1
+    assert f"worse: {first['workload']}" in capsys.readouterr().out
+
+
+def _race(ratio, ci, noise=0.01, cores="2", rate=100.0):
+    row = {"workload": "w", "side": "jax", "label": "ours", "variant": "v", "images_per_second": rate}
+    return {
+        "ratios": [
+            {"workload": "w", "ratio_best": ratio, "ci": ci, "ratio_default": None, "ci_default": None, "noise": noise}
+        ],
+        "rows": [row | {"ci": [rate * 0.99, rate * 1.01] if rate else None}],
+        "environment": {"cores": cores},
+    }
+
+
+OLD = _race(2.0, [1.9, 2.1])
+CHANGES = {
+    "the same": (_race(2.0, [1.9, 2.1]), {"same"}),
+    "within its intervals": (_race(1.85, [1.75, 1.95]), {"same"}),
+    "within noise": (_race(1.7, [1.6, 1.85], noise=0.1), {"same"}),
+    "slower": (_race(1.5, [1.4, 1.6]), {"worse", "same"}),
+    "faster": (_race(3.0, [2.9, 3.1]), {"better", "same"}),
+    "slower in images a second": (_race(2.0, [1.9, 2.1], rate=90.0), {"worse", "same"}),
+    "another machine": (_race(2.0, [1.9, 2.1], rate=10.0, cores="64"), {"same"}),
+    "a side that no longer agrees": (_race(2.0, [1.9, 2.1], rate=None), {"gone", "same"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes(name):
+    new, expected = CHANGES[name]
+    assert {change.verdict for change in changes(OLD, new)} == expected
+
+
+def test_hung_and_dead_workers(tmp_path):
+    """What cannot answer is given up, with its last words, and nothing of it is left."""
+    environment = variables("torch", tmp_path)
+    worker = Process(environment)
+    try:
+        with pytest.raises(WorkerError, match="no answer within 0 s"):
+            worker.ask({"do": "environment", "side": "torch"}, 0.01)
+    finally:
+        worker.close()
+    assert worker.child.returncode is not None
+    worker = Process(environment)
+    worker.child.kill()
+    worker.child.wait()
+    with pytest.raises(WorkerError, match="killed by signal 9"):
+        worker.ask({"do": "peak"}, 30)
+    worker.close()
+    worker = Process(environment)
+    with pytest.raises(WorkerError, match="AttributeError: "):
+        worker.ask({"do": "no such thing"}, 60)
+    worker.close()
+
+
+def test_an_idle_worker_is_stopped(tmp_path):
+    worker = Process(variables("torch", tmp_path))
+    try:
+        worker.ask({"do": "environment", "side": "torch"}, 120)
+        with open(f"/proc/{worker.child.pid}/stat", encoding="ascii") as file:
+            assert file.read().rpartition(")")[2].split()[0] == "T"
+    finally:
+        worker.close()
+
+
+BAD = {
+    "workload": (["race", "--out", "x", "--workload", "foster-ae-129"], 'did you mean "foster-ae-128"?'),
+    "side": (["race", "--out", "x", "--side", "jaxx"], 'did you mean "jax"?'),
+    "rounds": (["race", "--out", "x", "--rounds", "2"], "--rounds: given 2; right is at least 5"),
+    "report": (["report", "--race", "nowhere"], "nowhere: no race to read"),
+    "compare": (["compare", "--old", "nowhere", "--new", "nowhere"], "nowhere: not the results of a race"),
+    "flag": (["race", "--outt", "x"], "see python -m benchmarks race --help"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name, tmp_path, monkeypatch, capsys):
+    arguments, expected = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    assert run_program("benchmarks", lambda: run_command(arguments)) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_race_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="--force"):
+        run_command(["race", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_journal(tmp_path):
+    journal = Journal(tmp_path / LINES)
+    journal.add("a", value=np.float64(1.5), missing=float("nan"), several=(1, {"two": np.int64(2)}))
+    assert (
+        read_journal(tmp_path)
+        == journal.records
+        == [{"kind": "a", "value": 1.5, "missing": None, "several": [1, {"two": 2}]}]
+    )
+    with (tmp_path / LINES).open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match="line 2"):
+        read_journal(tmp_path)
+
+
+def test_report_of_nothing():
+    """A race that was interrupted before its first block has a report too, without a number."""
+    result = analyse([])
+    assert result["ratios"] == result["rows"] == []
+    assert all(target["reached"] is None for target in result["targets"])
+    assert "0 targets reached, 0 missed" in markdown(result)
+    assert "FAIL" in html(result, {})
+
+
+def test_tables_of_workloads_and_sides():
+    public = [w for w in WORKLOADS.values() if not w.hidden]
+    assert {w.phase for w in public} == {"train", "encode", "decode", "reconstruct", "many", "quality"}
+    assert {w.name for w in choose_workloads((), quick=True)} < {w.name for w in public}
+    assert len(choose_workloads((), quick=False)) == len(public) == 17
+    for side in choose_sides(()):
+        for workload in public:
+            grid = side.grid(workload)
+            assert len(set(grid)) == len(grid)
+            if side.ours:
+                assert grid
+                assert any(variant in QUICK[side.name] for variant in grid)
+
+
+def test_same_numbers_for_all():
+    workload = WORKLOADS["tiny-many"]
+    one, two = (material(workload, {"a.weight": (2, 3), "a.bias": (2,)}) for _ in range(2))
+    assert len(one.tensors) == 3
+    assert (one.tensors[0]["a.weight"] != one.tensors[1]["a.weight"]).any()
+    for a, b in zip(one.tensors, two.tensors, strict=True):
+        assert all((a[name] == b[name]).all() for name in a)
+    assert (one.images == two.images).all()
+    assert one.images.shape == (64, 6, 6, 1)
+
+
+def test_agreement():
+    runs = np.array([[1.0, 2.0], [1.0 + 1e-7, 2.0], [1.0, 2.0 + 4e-7]])
+    assert agreement(runs[0], runs, True, 1e-8).distance == 0
+    found = agreement(np.array([1.0 + 2e-6, 2.0]), runs, True, 1e-8)
+    assert found.distance == pytest.approx(2e-6)
+    assert found.limit == pytest.approx(1e-8 + 1e-6)  # ten times the furthest control at this step
+    assert not found.good
+    whole = agreement(np.array([1.0 + 2e-6, 2.0]), runs, False, 1e-8)
+    assert whole.distance == pytest.approx(2e-6 / 5**0.5)
+    assert not agreement(np.array([np.nan, 2.0]), runs, True, 1.0).good
+    assert not agreement(np.ones(3), runs, True, 1.0).good
