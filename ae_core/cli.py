@@ -31,7 +31,9 @@ def main(twin: str, argv: list[str] | None = None) -> int:
 
         description = f"One autoencoder, written twice; this is the {twin} twin."
         command = parse(Command, name, argv, description)
-        status: int = command.run(load_engine(twin))
+        engine = load_engine(twin)
+        engine.configure()
+        status: int = command.run(engine)
         return status
 
     return run_program(name, work)

@@ -1,6 +1,8 @@
 """What one image costs: multiplications and outputs of every layer, counted from a spec's geometry."""
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,7 +21,8 @@ class LayerCost(NamedTuple):
     """Numbers that come out."""
 
 
-def layer_costs(spec: Spec) -> dict[str, LayerCost]:
+@lru_cache(maxsize=64)
+def layer_costs(spec: Spec) -> Mapping[str, LayerCost]:
     """Return the cost of every linear layer and convolution under its name in the weights file, in forward order.
 
     A convolution multiplies each weight at each position of its smaller side; what padding saves at borders is not

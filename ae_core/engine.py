@@ -87,6 +87,10 @@ class Engine(Protocol):
     variant: str
     """How it trains by default, in a few words."""
 
+    def configure(self) -> None:
+        """Set the process up for this twin, as the command line does first of all; importing a twin changes nothing."""
+        ...
+
     def environment(self) -> dict[str, str]:
         """Return versions, device and the state of float32 products."""
         ...

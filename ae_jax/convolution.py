@@ -16,14 +16,17 @@ here each sum is written by hand in one of these forms:
 - *planes*: where few channels come out, a convolution leaves most of a vector register empty. Then x is multiplied by
   all k² taps at once, and the k²·O planes that come of it are shifted and added (y), or k²·O shifted planes of dy are
   multiplied by x (dw).
+- *columns*: for dx with a stride, dy is multiplied by all k² taps at once, and each product is added where its tap
+  lands; stride² interleaved images are summed apart. No zero between spread-out pixels is touched, and w need not be
+  flipped.
 - *patches*: for dw with many channels on both sides, a product of two matrices, the k² shifted views of x and dy.
 
-Which one is chosen from shapes when a function is traced, by the conditions in `_forward` and `_weight_gradient`. They
-were measured on one core with AVX-512, at 8 images, inside a loop, over the layers of foster-ae and around them:
-canonical is within 15 % of the arithmetic floor on most; planes take 0.6 (y) and 0.11 (dw) of its time for one channel
-out of 32, and up to 0.7 for 32 out of 32 (dw); patches 0.5 to 0.9 for dw from 64 channels on. For dx nothing was faster
-everywhere: splitting it by phase, stride² small convolutions, took 1.1 to 1.6 times as long as canonical, since XLA
-does not multiply the zeros between spread-out pixels.
+Which one is chosen from shapes when a function is traced, by the conditions in `_forward`, `_input_gradient` and
+`_weight_gradient`. They were measured on one core with AVX-512, at 1 to 8 images, inside a loop, over the layers of
+foster-ae and around them: y by canonical is within 5 % of the arithmetic floor, but for one channel out of 32 planes
+take 0.6 of its time; dw by planes takes 0.11 of canonical's time for one channel out of 32, and 0.7 for 32 out of 32,
+by patches 0.5 to 0.9 from 64 channels on; dx by columns takes 0.66 to 0.93 with stride 2 at 8 images, 0.3 to 0.8 at
+one, and 1.5 with stride 1. Splitting dx into stride² small convolutions took 1.4 times as long as canonical.
 """
 
 from collections.abc import Iterator
@@ -72,7 +75,7 @@ def transposed_convolution(x: Narrow, kernel: Kernel, stride: int, crops: Pads) 
 
     ``crops`` pixels are cut off before and after both axes of the full output; a negative number adds some.
     """
-    function = _transposed_convolution if _by_hand() else _input_gradient
+    function = _transposed_convolution if _by_hand() else _canonical_input_gradient
     return function(x, kernel, stride, (crops, crops))
 
 
@@ -136,6 +139,35 @@ def _canonical_forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Nar
 
 
 def _input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
+    if stride == 1:
+        return _canonical_input_gradient(dy, kernel, stride, crops)
+    side, _, inputs, outputs = kernel.shape
+    count, height, width, _ = dy.shape
+    columns = lax.dot_general(dy.reshape(-1, outputs), kernel.reshape(-1, outputs), (((1,), (1,)), ((), ())))
+    columns = columns.reshape(count, height, width, side, side, inputs)
+    # tap t of position p lands on pixel stride·p + t − before; pixels with one remainder by the stride are a phase
+    sizes = [(n - 1) * stride + side - sum(crop) for n, crop in zip((height, width), crops, strict=True)]
+    rounded = [-(-size // stride) for size in sizes]
+
+    def landing(axis: int, remainder: int) -> list[tuple[int, tuple[int, int, int]]]:
+        lead, first = divmod(remainder + crops[axis][0], stride)
+        moves = [(tap, tap // stride - lead) for tap in range(first, side, stride)]
+        return [(tap, (move, rounded[axis] - (height, width)[axis] - move, 0)) for tap, move in moves]
+
+    def phase(row: int, column: int) -> Wide:
+        moved = [
+            lax.pad(columns[:, :, :, i, j], jnp.zeros((), dy.dtype), ((0, 0, 0), down, right, (0, 0, 0)))
+            for i, down in landing(0, row)
+            for j, right in landing(1, column)
+        ]
+        return sum(moved[1:], moved[0]) if moved else jnp.zeros((count, *rounded, inputs), dy.dtype)
+
+    rows = [jnp.stack([phase(i, j) for j in range(stride)], 3) for i in range(stride)]
+    dx = jnp.stack(rows, 2).reshape(count, rounded[0] * stride, rounded[1] * stride, inputs)
+    return dx[:, : sizes[0], : sizes[1]]
+
+
+def _canonical_input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     last = kernel.shape[0] - 1
     pads = [(last - before, last - after) for before, after in crops]

@@ -1,9 +1,11 @@
 """The JAX twin as the command line, the training loop and the benchmarks use it: NumPy in, NumPy out."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float64
 
 from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, MAX_STEPS, RESIDENT_BYTES, Steps, Tensors
+from ae_core.environment import usable_cores
 from ae_core.spec import Spec
 from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, replicated
 from ae_jax.model import Variables, build
@@ -137,7 +140,20 @@ class JaxEngine:
     """The JAX twin; see `ae_core.engine.Engine`."""
 
     name = "jax"
-    variant = "jit, many steps a dispatch, donated state"
+    variant = "jit, many steps a dispatch, a core is a device"
+
+    def configure(self) -> None:
+        """Make each core a device, and keep compiled programs for the next time.
+
+        As a library, ``jax.config.update("jax_num_cpu_devices", n)`` before JAX's first use does the former.
+        ``JAX_NUM_CPU_DEVICES`` and ``JAX_COMPILATION_CACHE_DIR`` have precedence.
+        """
+        if jax.config.values["jax_compilation_cache_dir"] is None:
+            jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        counted = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+        if jax.config.values["jax_num_cpu_devices"] < 1 and not counted:
+            with suppress(RuntimeError):  # JAX runs already, with the devices it has
+                jax.config.update("jax_num_cpu_devices", usable_cores())
 
     def environment(self) -> dict[str, str]:
         """Return versions, device and the state of float32 products."""
@@ -190,6 +206,11 @@ def _batches(
         filler = division.rows - len(part)
         rows = np.pad(part, ((0, filler), *((0, 0),) * (part.ndim - 1))) if filler else part
         yield division, given, rows, len(part)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "twin-autoencoders" / "jax"
 
 
 def _precision(spec: Spec) -> AbstractContextManager[Any]:

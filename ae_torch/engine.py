@@ -104,6 +104,9 @@ class TorchEngine:
     name = "torch"
     variant = "channels_last, fused optimiser, long trainings compiled"
 
+    def configure(self) -> None:
+        """Change nothing: PyTorch divides its work over the cores by itself."""
+
     def environment(self) -> dict[str, str]:
         """Return versions, device and the state of float32 products."""
         device = _device()

@@ -41,8 +41,8 @@ def test_no_convolution_on_the_slow_path(name, micro_batch):
     hlo = _hlo(spec, Plan(1, micro_batch))
     assert _slow(hlo) == []
     if isinstance(spec.backbone, ConvBackbone):
-        # seven layers: forward each, by input all but the first, by weights those that are no matrix product
-        assert len(_convolutions(hlo)) >= 7 + 6 - 1
+        # three layers forward, the output's gradient by input, and weight gradients that are no matrix products
+        assert len(_convolutions(hlo)) >= 3 + 1 + 2
         assert "while(" in hlo
 
 

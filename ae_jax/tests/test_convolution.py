@@ -123,8 +123,8 @@ def test_other_backends_compute_the_same(monkeypatch, kernel, stride, padding):
     here = convolution(x, w, stride, edges), transposed_convolution(z, w, stride, cut)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
-    np.testing.assert_array_equal(convolution(x, w, stride, edges), here[0])
-    np.testing.assert_array_equal(transposed_convolution(z, w, stride, cut), here[1])
+    np.testing.assert_allclose(convolution(x, w, stride, edges), here[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(transposed_convolution(z, w, stride, cut), here[1], rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_survive_jit_scan_and_vmap():
