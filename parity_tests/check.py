@@ -12,8 +12,8 @@ IDENTITY_LIMIT = 1e-11
 """Normwise limit of float64 agreement.
 
 Clean twins differ by rounding alone: sums of up to 10⁵ products, ordered differently, reach a few times
-√10⁵·2⁻⁵³ ≈ 4e-14 of their norm, and 20 optimiser steps add a small factor. A wrong eps, the weakest fault known,
-shows at 1e-8. The limit lies between the two, orders of magnitude from both.
+√10⁵·2⁻⁵³ ≈ 4e-14 of their norm, and 20 optimiser steps add a small factor. A fast variance, the weakest fault known,
+shows at 4e-9. The limit lies between the two, orders of magnitude from both.
 """
 
 FLOAT32_LIMIT = 2e-6

@@ -40,7 +40,7 @@ def test_evaluation(name, hold):
 
 
 def test_gate_notices_a_wrong_eps(monkeypatch):
-    """The gate can fail: 1e-5 for 1e-6 in one twin's layer norm, the weakest of known faults."""
+    """The gate can fail: 1e-5 for 1e-6 in one twin's layer norm, a weak fault."""
     spec = CASES["dense layer norm"]
     images = images_of(spec)
     original = ae_torch.layers.LayerNorm.__init__
