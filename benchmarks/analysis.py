@@ -20,7 +20,8 @@ Key = tuple[str, str, int]
 
 def analyse(records: list[Record]) -> dict[str, Any]:
     """Return the results of a race: ``ratios``, one row for each side and variant, what was not run, and targets."""
-    first = {kind: next((r for r in records if r["kind"] == kind), {}) for kind in ("options", "environment", "peak")}
+    first = {kind: next((r for r in records if r["kind"] == kind), {}) for kind in ("options", "environment")}
+    first["peak"] = _peak([record for record in records if record["kind"] == "peak"])
     workloads = [record for record in records if record["kind"] == "workload"]
     heats = [_Heat(workload, records, first["peak"]) for workload in workloads]
     result: dict[str, Any] = {
@@ -34,6 +35,11 @@ def analyse(records: list[Record]) -> dict[str, Any]:
     }
     result["targets"] = judge(result)
     return result
+
+
+def _peak(measured: list[Record]) -> Record:
+    """Return the best of each rate: a peak is what was ever seen."""
+    return {name: max(record[name] for record in measured) for name in ("gflops", "gbytes") if measured}
 
 
 def _body(record: Record) -> Record:

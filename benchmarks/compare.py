@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +20,9 @@ Result = dict[str, Any]
 class Compare:
     """Say what changed from an old race to a new one beyond noise; a regression ends with exit status 1."""
 
-    old: Path
+    old: tyro.conf.Positional[Path]
     """Folder or race.json of the old race."""
-    new: Path
+    new: tyro.conf.Positional[Path]
     """Folder or race.json of the new one."""
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from ae_core.figures import MARKERS, PALETTE
 
@@ -60,7 +59,7 @@ def _ratios(result: Result) -> Figure:
         axes.errorbar(middle, y, xerr=reach, fmt=MARKERS[i], color=PALETTE[i], label=label, capsize=3, lw=1.5, ms=6)
     axes.axvline(1, color="#222222", lw=1)
     axes.set_yticks(range(len(ratios)), [r["workload"] for r in ratios])
-    axes.invert_yaxis()
+    axes.set_ylim(len(ratios) - 0.5, -0.5)
     axes.set_xlabel("times as fast", fontsize=_SIZE)
     axes.legend(frameon=False, fontsize=_SIZE, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
@@ -84,7 +83,7 @@ def _speeds(rows: list[Result]) -> Figure:
             text = f" {rate:,.0f}" if rate >= 100 else f" {rate:.3g}"
             axes.text(share, at, text, va="center", fontsize=7)
     axes.set_yticks(range(len(workloads)), workloads)
-    axes.invert_yaxis()
+    axes.set_ylim(len(workloads) - 0.5, -0.5)
     axes.set_xlim(0, 1.15)
     axes.set_xlabel("share of the fastest; the number is images a second", fontsize=_SIZE)
     axes.legend(frameon=False, fontsize=_SIZE, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
@@ -124,9 +123,6 @@ def _starts(rows: list[Result]) -> Figure:
     axes.set_yticks(range(len(shown)), [f"{row['workload']}: {row['label']}, {row['variant']}" for row in shown])
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
-    axes.set_xscale("symlog", linthresh=1)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("seconds", fontsize=_SIZE)
     axes.legend(frameon=False, fontsize=_SIZE, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(STAGES))
     return figure

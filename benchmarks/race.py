@@ -84,7 +84,7 @@ class _Race:
         described = {name: getattr(self.options, name) for name in ("quick", "workload", "side", "force")}
         self.journal.add("options", **described, rounds=self.rounds)
         self.journal.add("environment", **environment(), **self.machine(sides))
-        self.journal.add("peak", **self.peak())
+        self.peak()
         for number, workload in enumerate(workloads, 1):
             self.say(f"{number}/{len(workloads)}  {workload.name}")
             named = {"name": workload.name, "phase": workload.phase, "batch": workload.batch, "models": workload.models}
@@ -93,6 +93,7 @@ class _Race:
                 self.quality(workload, entries[workload.name])
             else:
                 self.heat(workload, entries[workload.name])
+        self.peak()
 
     def entries(self, workload: Workload, sides: list[Side]) -> list[Entry]:
         found = []
@@ -180,12 +181,13 @@ class _Race:
         ours = [side for side in sides if side.ours and side.missing() is None]
         return {side.name: self.once(side.name, {"do": "environment", "side": side.name}) for side in ours}
 
-    def peak(self) -> dict[str, Any]:
+    def peak(self) -> None:
+        """Measure the machine: at the beginning and at the end, for a peak is what was ever seen."""
         self.say("peaks of matrix products and memory")
         try:
-            return self.once("torch", {"do": "peak"})
+            self.journal.add("peak", **self.once("torch", {"do": "peak"}))
         except WorkerError as error:
-            return {"reason": str(error)}
+            self.say(f"no peaks: {error}")
 
     def note(self, kind: str, workload: Workload, entry: Entry, **fields: Any) -> None:
         self.journal.add(kind, workload=workload.name, **entry._asdict(), **fields)
@@ -207,9 +209,11 @@ def _clock(seconds: float) -> str:
 
 def _guess(workload: Workload, entry: Entry) -> float:
     """Return about how many seconds an entry takes, on two cores; only the shares matter."""
-    conv, variant = workload.couple, entry.variant
-    if entry.side == "torch":
-        return 8.0 if variant in ("channels_last", "eager", "func") else (45.0 if conv else 20.0)
-    if entry.side == "flax":
-        return 90.0 if variant == "scan" and conv else 15.0
-    return 12.0
+    conv, train, variant = workload.couple, workload.trains, entry.variant
+    if workload.phase == "quality":
+        return 100.0 if variant == "compile" else 50.0
+    if variant in ("scan", "plain convolutions") and conv:
+        return 90.0 * workload.batch / 128
+    if entry.side == "torch" and variant not in ("channels_last", "eager", "func"):
+        return 40.0 if conv and train else 20.0
+    return (20.0 if SIDES[entry.side].framework == "jax" else 12.0) if conv and train else 8.0

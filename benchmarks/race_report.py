@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from ae_core.figures import to_png
 from ae_core.output import make_folder, write_bytes, write_json
 from ae_core.page import details, figure, numbers, page, pairs, section
@@ -19,7 +21,7 @@ FILES = ("race.json", "report.md", "report.html")
 class Report:
     """Make the report of a race from its records once more."""
 
-    race: Path
+    race: tyro.conf.Positional[Path]
     """Folder that `race --out` left."""
     out: Path | None = None
     """Folder for the report; the race's own where absent."""

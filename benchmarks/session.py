@@ -16,7 +16,7 @@ BLOCK_SECONDS = 0.1
 """Least length of a timed block."""
 CHECKED_STEPS = 3
 """Training steps whose losses are held against the reference."""
-LEAST_DOUBLING = 1.5
+LEAST_DOUBLING = 1.25
 """Twice the steps have to take at least so many times as long; work that is only handed over, not waited for, takes
 about once as long. Between the two lies what a busy machine does to a single block; the best of a few is taken."""
 MOST_SETTLING = 0.05

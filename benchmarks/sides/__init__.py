@@ -59,6 +59,8 @@ class Side:
         return runner
 
 
+SLOW_BATCH = 128
+"""The largest batch at which what takes seconds a step is raced too."""
 JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
 """Our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions; and with one
 step a dispatch."""
@@ -67,8 +69,9 @@ TORCH_INFER = ("channels_last", "eager", "compile", "reduce-overhead", "max-auto
 
 
 def _jax(workload: Workload) -> tuple[str, ...]:
+    conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": JAX_TRAIN if workload.couple else ("default", "one device", "single steps"),
+        "train": conv if workload.couple else ("default", "one device", "single steps"),
         "many": ("vmap", "vmap, single steps"),
         "quality": ("default",),
     }
@@ -84,8 +87,14 @@ def _torch(workload: Workload) -> tuple[str, ...]:
     return grids.get(workload.phase, TORCH_INFER)
 
 
-def _only_training(*variants: str, dense: bool = False) -> Callable[[Workload], tuple[str, ...]]:
-    return lambda workload: variants if workload.phase == "train" and (workload.couple or dense) else ()
+def _flax(workload: Workload) -> tuple[str, ...]:
+    if workload.phase != "train":
+        return ()
+    return ("loop",) if workload.couple and workload.batch != SLOW_BATCH else ("loop", "scan")
+
+
+def _conv_training(variant: str) -> Callable[[Workload], tuple[str, ...]]:
+    return lambda workload: (variant,) if workload.phase == "train" and workload.couple else ()
 
 
 _ALL = (
@@ -97,7 +106,7 @@ _ALL = (
         "jax",
         "benchmarks.sides.plain_flax",
         ("jax", "flax", "optax"),
-        _only_training("loop", "scan", dense=True),
+        _flax,
     ),
     *(
         Side(
@@ -106,12 +115,12 @@ _ALL = (
             backend,
             "benchmarks.sides.peer_keras",
             ("keras", backend),
-            _only_training("train_on_batch"),
+            _conv_training("train_on_batch"),
             environment=(("KERAS_BACKEND", backend),),
         )
         for backend in ("jax", "torch")
     ),
-    Side("pythae", "pythae", "torch", "benchmarks.sides.peer_pythae", ("pythae", "torch"), _only_training("eager")),
+    Side("pythae", "pythae", "torch", "benchmarks.sides.peer_pythae", ("pythae", "torch"), _conv_training("eager")),
 )
 SIDES: dict[str, Side] = {side.name: side for side in _ALL}
 
