@@ -31,6 +31,7 @@ def analyse(records: list[Record]) -> dict[str, Any]:
         "ratios": [ratio for heat in heats if (ratio := heat.ratio()) is not None],
         "peers": [row for heat in heats for row in heat.peers()],
         "rows": [row for heat in heats for row in heat.rows()],
+        "inside_loop": [row for heat in heats for row in heat.inside_loop()],
         "quality": [row for heat in heats for row in heat.quality()],
     }
     result["targets"] = judge(result)
@@ -129,6 +130,12 @@ class _Heat:
                 named = {"workload": self.workload["name"], "side": side, "label": SIDES[side].label}
                 rows.append({**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]})
         return rows
+
+    def inside_loop(self) -> list[dict[str, Any]]:
+        """Return how many times as fast our JAX's steps are in a loop of many a dispatch as one by one."""
+        ratio = self.faster(("jax", "default", 0), ("jax", "single steps", 0), "screening")
+        named = {"workload": self.workload["name"]}
+        return [{**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]}] if ratio else []
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each variant of each side: its speed, or why it has none."""

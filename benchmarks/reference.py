@@ -45,7 +45,7 @@ def rounding(shapes: dict[str, tuple[int, ...]]) -> float:
 
 def reference(workload: Workload) -> tuple[Float64[np.ndarray, "R ..."], float]:
     """Return the float64 twin's first losses, or its outputs, then those of the controls; and `rounding`."""
-    engine = load_engine("torch")
+    engine = load_engine("jax")  # in float64 PyTorch has no fast convolution: minutes where JAX takes seconds
     spec = replace(workload.spec, training=replace(workload.spec.training, precision="float64"))
     shapes = engine.shapes(spec)
     numbers = material(workload, shapes)

@@ -83,7 +83,7 @@ class Session:
             said = f"not synchronised: {steps:,} steps take {times[-1]:.2g} s"
             return {"steps": steps, "warm": times, "doubling": None, "call": None, "fault": said}
         single = double = float("inf")
-        for _ in range(1 if times[-1] >= SLOW else TRIES):
+        for _ in range(2 if times[-1] >= SLOW else TRIES):
             single, double = min(single, self._timed(steps)), min(double, self._timed(2 * steps))
             if double >= LEAST_DOUBLING * single:
                 break

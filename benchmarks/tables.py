@@ -46,11 +46,11 @@ def times(value: Any) -> str:
 
 
 def _targets(result: Result) -> Table:
-    said = {True: "reached", False: "missed", None: "not measured"}
-    rows = [
-        [t["target"], t["right"], number(t["value"], ".2f"), interval(t["ci"]), said[t["reached"]]]
-        for t in result["targets"]
-    ]
+    said = {True: "reached", None: "not measured"}
+    rows = []
+    for t in result["targets"]:
+        word = said.get(t["reached"]) or f"missed by {100 * t['short']:.0f} %"
+        rows.append([t["target"], t["right"], number(t["value"], ".2f"), interval(t["ci"]), word])
     failed = {i for i, target in enumerate(result["targets"]) if target["reached"] is False}
     note = "Ratios are speeds: how many times as many images a second."
     return Table("Targets", note, ["Target", "Right", "Measured", "Interval", "Result"], rows, failed)

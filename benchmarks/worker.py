@@ -50,6 +50,7 @@ class Worker(Session):
 
     def do_reference(self, workload: str, values: str) -> dict[str, Any]:
         """Write the float64 reference and its controls to ``values`` (.npy)."""
+        import_module(SIDES["jax"].module).prepare()
         runs, size = reference(WORKLOADS[workload])
         np.save(values, runs, allow_pickle=False)
         return {"rounding": size}

@@ -23,7 +23,7 @@ from benchmarks.race import QUICK, Race, run_race
 from benchmarks.race_report import html, markdown
 from benchmarks.reference import agreement
 from benchmarks.sides import SIDES, choose_sides
-from benchmarks.targets import TARGETS
+from benchmarks.targets import TARGETS, judge
 from benchmarks.workloads import WORKLOADS, choose_workloads, material
 
 FILES = {LINES, "race.json", "report.md", "report.html"}
@@ -284,3 +284,28 @@ def test_agreement():
     assert whole.distance == pytest.approx(2e-6 / 5**0.5)
     assert not agreement(np.array([np.nan, 2.0]), runs, True, 1.0).good
     assert not agreement(np.ones(3), runs, True, 1.0).good
+
+
+def _judged(**result):
+    empty = {"ratios": [], "peers": [], "rows": [], "inside_loop": []}
+    return {row["target"]: row for row in judge(empty | result)}
+
+
+def test_targets():
+    """Each row of the table can be reached, and missed; being no worse is missed beyond the interval alone."""
+    ratio = {"workload": "foster-ae-128", "ratio_best": 1.5, "ci": [1.4, 1.7]}
+    what = "foster-ae, training at batch 128, against the best PyTorch"
+    missed = _judged(ratios=[ratio])[what]
+    assert missed["reached"] is False
+    assert missed["short"] == pytest.approx(0.0625)
+    assert _judged(ratios=[ratio | {"ratio_best": 1.6}])[what]["reached"]
+    assert sum(row["reached"] is not None for row in _judged(ratios=[ratio]).values()) == 1
+    what = "a training step inside a loop of steps, over the same outside, at worst"
+    loops = [{"workload": "a", "ratio": 1.3, "ci": [1.2, 1.4]}, {"workload": "b", "ratio": 0.98, "ci": [0.95, 1.01]}]
+    judged = _judged(inside_loop=loops)[what]
+    assert (judged["value"], judged["reached"]) == (0.98, True)
+    assert not _judged(inside_loop=[*loops, {"workload": "c", "ratio": 0.9, "ci": [0.88, 0.93]}])[what]["reached"]
+    row = {"workload": "foster-ae-512", "best": True, "ci": [1.0, 2.0], "images_per_second": 1.0}
+    memory = [row | {"side": "jax", "peak_bytes": 3}, row | {"side": "torch", "peak_bytes": 2}]
+    judged = _judged(rows=memory)["memory at batch 512 over PyTorch's"]
+    assert (judged["value"], judged["reached"], judged["short"]) == (1.5, False, 0.5)
