@@ -34,6 +34,8 @@ def analyse(records: list[Record]) -> dict[str, Any]:
         "inside_loop": [row for heat in heats for row in heat.inside_loop()],
         "quality": [row for heat in heats for row in heat.quality()],
     }
+    shares = [record["share"] for record in records if record["kind"] == "neighbours" and record["share"] is not None]
+    result["neighbours"] = max(shares, default=None)
     result["targets"] = judge(result)
     return result
 

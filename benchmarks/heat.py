@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.journal import Journal
+from benchmarks.neighbours import Neighbours
 from benchmarks.process import Handle, WorkerError
 from benchmarks.reference import agreement
 from benchmarks.sides import SIDES
@@ -19,6 +20,7 @@ from benchmarks.workloads import Workload
 LEAST_ROUNDS = 5
 START_SECONDS, BLOCK_SECONDS = 900.0, 180.0
 """After which a worker that compiles, or takes steps, is given up."""
+DISAGREES = "does not agree"
 FAR_BEHIND = 6.0
 """Who is so many times slower than the fastest takes part in `LEAST_ROUNDS` rounds only."""
 
@@ -95,7 +97,7 @@ class Heat:
             found = agreement(np.load(values, allow_pickle=False), runs, self.workload.trains, size)
             self.note("start", entry, **opened, distance=found.distance, limit=found.limit)
             if not found.good:
-                self.fail(entry, f"does not agree: {found.distance:.1e} from the reference, limit {found.limit:.1e}")
+                self.fail(entry, f"{DISAGREES}: {found.distance:.1e} from the reference, limit {found.limit:.1e}")
                 return
             tuned = handle.ask({"do": "calibrate"}, START_SECONDS)
             self.note("calibration", entry, **tuned)
@@ -109,21 +111,25 @@ class Heat:
             self.fail(entry, str(error))
 
     def race(self, stage: str) -> None:
-        """Time a block of each in turn, round after round."""
+        """Time a block of each in turn, round after round, and note how much others were at work meanwhile."""
+        neighbours = Neighbours()
         for number in range(self.rounds):
             for entry in list(self.handles):
                 if number >= LEAST_ROUNDS and self.far_behind(entry):
                     continue
+                neighbours.begin()
                 try:
                     answer = self.handles[entry].ask({"do": "block", "steps": self.steps[entry]}, BLOCK_SECONDS)
                 except WorkerError as error:
                     self.fail(entry, str(error))
                     continue
+                neighbours.end(answer["cpu"])
                 self.note("block", entry, stage=stage, round=number, steps=self.steps[entry], **answer)
                 if answer["fault"]:
                     self.fail(entry, answer["fault"])
                 else:
                     self.seconds.setdefault(entry, []).append(answer["seconds"] / self.steps[entry])
+        self.journal.add("neighbours", workload=self.workload.name, stage=stage, share=neighbours.share)
 
     def best(self) -> list[Entry]:
         """Return the fastest variant of each of our twins, by the medians so far."""

@@ -13,7 +13,8 @@ from ae_core.environment import environment
 from ae_core.errors import UserError
 from ae_core.output import check_folder, clear_folder, make_folder
 from ae_core.spec import spec_to_json
-from benchmarks.heat import BLOCK_SECONDS, LEAST_ROUNDS, START_SECONDS, Entry, Heat, Reference
+from benchmarks.commands import NAME
+from benchmarks.heat import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Heat, Reference
 from benchmarks.journal import LINES, Journal
 from benchmarks.process import Handle, Process, WorkerError, variables
 from benchmarks.race_report import FILES, write_report
@@ -51,7 +52,7 @@ class Race:
 
 
 def run_race(options: Race) -> int:
-    """Race, write everything down, and return the exit status.
+    """Race, write everything down, and return the exit status: 1 where one of our twins did not agree, else 0.
 
     Raises:
         UserError: an option is wrong, or the folder cannot be used; nothing is left behind.
@@ -63,11 +64,16 @@ def run_race(options: Race) -> int:
     make_folder(options.out)
     clear_folder(options.out, (LINES, *FILES))
     journal = Journal(options.out / LINES)
-    with tempfile.TemporaryDirectory() as folder:
-        _Race(options, journal, Path(folder)).run(workloads, sides)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _Race(options, journal, Path(folder)).run(workloads, sides)
+    except KeyboardInterrupt:
+        print(f"what was seen until now: {options.out / LINES}; `{NAME} report {options.out}` makes a report of it")
+        raise
     write_report(options.out, journal.records)
     print(f"race and report: {options.out / 'report.html'}")
-    return 0
+    failures = [record for record in journal.records if record["kind"] == "failure"]
+    return int(any(SIDES[f["side"]].ours and f["reason"].startswith(DISAGREES) for f in failures))
 
 
 class _Race:

@@ -95,6 +95,8 @@ def _environment(result: dict[str, Any]) -> dict[str, str]:
             found |= {f"{key}: {name}": str(item) for name, item in value.items()}
         else:
             found[key] = str(value)
+    if result["neighbours"] is not None:
+        found["others on the cores"] = f"at most {100 * result['neighbours']:.1f} % while blocks were timed"
     peak = result["peak"]
     if peak.get("gflops"):
         found["matmul peak"] = f"{peak['gflops']:.0f} GFLOP/s in float32"

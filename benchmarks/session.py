@@ -96,13 +96,14 @@ class Session:
 
     def do_block(self, steps: int) -> dict[str, Any]:
         """Time a block; what is under way after it is waited for, and timed too."""
+        worked = time.process_time()
         seconds = self._timed(steps)
         began = self.clock()
         self.runner.settle()
         left = self.clock() - began
         late = left > max(MOST_SETTLING * seconds, LEAST_SETTLING)
         fault = f"not synchronised: {left:.3g} s of work were left after {seconds:.3g} s" if late else None
-        return {"seconds": seconds, "settle": left, "fault": fault}
+        return {"seconds": seconds, "settle": left, "cpu": time.process_time() - worked, "fault": fault}
 
     def do_memory(self, steps: int) -> dict[str, Any]:
         """Take steps and return the most memory that the process has ever had, in bytes."""

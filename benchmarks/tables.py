@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from benchmarks.neighbours import QUIET
+
 Result = dict[str, Any]
 NONE = "—"
 
@@ -24,10 +26,15 @@ def tables(result: Result) -> list[Table]:
 
 
 def verdict(result: Result) -> tuple[bool, str]:
-    """Return whether no target was missed, and the targets in one sentence."""
+    """Return whether no target was missed on a quiet machine, and the targets in one sentence."""
     judged = [target["reached"] for target in result["targets"]]
     reached, missed, unmeasured = judged.count(True), judged.count(False), judged.count(None)
-    return missed == 0 and reached > 0, f"{reached} targets reached, {missed} missed, {unmeasured} not measured"
+    said = f"{reached} targets reached, {missed} missed, {unmeasured} not measured"
+    share = result["neighbours"]
+    if share is not None and share > QUIET:
+        busy = f"the machine was busy: others used up to {100 * share:.0f} % of its cores while blocks were timed"
+        return False, f"{said}; {busy}"
+    return missed == 0 and reached > 0, said
 
 
 def number(value: Any, form: str = ".3g") -> str:

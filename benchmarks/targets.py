@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 Result = dict[str, Any]
 Measured = tuple[float | None, list[float] | None]
+"""A number and its interval."""
 
 
 class Target(NamedTuple):
@@ -24,7 +25,9 @@ def against_best(workload: str) -> Callable[[Result], Measured]:
 
     def measure(result: Result) -> Measured:
         found = [r for r in result["ratios"] if r["workload"] == workload]
-        return (found[0]["ratio_best"], found[0]["ci"]) if found else (None, None)
+        if not found or found[0]["beyond_noise"] == 0:  # what is lost in noise is not measured
+            return None, None
+        return found[0]["ratio_best"], found[0]["ci"]
 
     return measure
 

@@ -18,11 +18,13 @@ from benchmarks.analysis import analyse
 from benchmarks.commands import run_command
 from benchmarks.compare import changes
 from benchmarks.journal import LINES, Journal, read_journal
+from benchmarks.neighbours import Neighbours
 from benchmarks.process import Process, WorkerError, variables
 from benchmarks.race import QUICK, Race, run_race
 from benchmarks.race_report import html, markdown
 from benchmarks.reference import agreement
 from benchmarks.sides import SIDES, choose_sides
+from benchmarks.tables import verdict
 from benchmarks.targets import TARGETS, judge
 from benchmarks.workloads import WORKLOADS, choose_workloads, material
 
@@ -293,13 +295,14 @@ def _judged(**result):
 
 def test_targets():
     """Each row of the table can be reached, and missed; being no worse is missed beyond the interval alone."""
-    ratio = {"workload": "foster-ae-128", "ratio_best": 1.5, "ci": [1.4, 1.7]}
+    ratio = {"workload": "foster-ae-128", "ratio_best": 1.5, "ci": [1.4, 1.7], "beyond_noise": 1}
     what = "foster-ae, training at batch 128, against the best PyTorch"
     missed = _judged(ratios=[ratio])[what]
     assert missed["reached"] is False
     assert missed["short"] == pytest.approx(0.0625)
     assert _judged(ratios=[ratio | {"ratio_best": 1.6}])[what]["reached"]
     assert sum(row["reached"] is not None for row in _judged(ratios=[ratio]).values()) == 1
+    assert _judged(ratios=[ratio | {"ratio_best": 9.0, "beyond_noise": 0}])[what]["reached"] is None  # lost in noise
     what = "a training step inside a loop of steps, over the same outside, at worst"
     loops = [{"workload": "a", "ratio": 1.3, "ci": [1.2, 1.4]}, {"workload": "b", "ratio": 0.98, "ci": [0.95, 1.01]}]
     judged = _judged(inside_loop=loops)[what]
@@ -309,3 +312,27 @@ def test_targets():
     memory = [row | {"side": "jax", "peak_bytes": 3}, row | {"side": "torch", "peak_bytes": 2}]
     judged = _judged(rows=memory)["memory at batch 512 over PyTorch's"]
     assert (judged["value"], judged["reached"], judged["short"]) == (1.5, False, 0.5)
+
+
+def test_neighbours():
+    """Work that is not ours is seen, and ours is not taken for others'."""
+    quiet, busy = Neighbours(), Neighbours()
+    quiet.busy, quiet.ours, quiet.wall = 3.0, 3.0, 2.0
+    busy.busy, busy.ours, busy.wall = 3.0, 1.0, 2.0
+    assert quiet.share == 0
+    assert busy.share == pytest.approx(1.0 / busy.cores)
+    assert Neighbours().share is None
+    result = analyse([{"kind": "neighbours", "workload": "w", "stage": "final", "share": 0.4}])
+    assert "the machine was busy: others used up to 40 % of its cores" in verdict(result)[1]
+    assert not verdict(result)[0]
+    assert "busy" not in verdict(analyse([{"kind": "neighbours", "stage": "final", "share": 0.01}]))[1]
+
+
+def test_neighbours_reads_the_machine():
+    found = Neighbours()
+    found.begin()
+    began = time.process_time()
+    while time.process_time() < began + 0.2:
+        pass
+    found.end(0.0)
+    assert found.busy >= 0.15  # the loop above, on whichever core, and in ticks of a hundredth
