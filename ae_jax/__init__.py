@@ -4,6 +4,12 @@
 >>> from ae_core import preset
 >>> model = ae_jax.build(preset("foster-ae"))
 >>> variables = model.init(seed=0)
+
+Importing it changes nothing of JAX's configuration. One line before JAX's first use makes each core of a CPU a device,
+over which trainings and large batches are then divided; the command line does it by itself:
+
+>>> import jax
+>>> jax.config.update("jax_num_cpu_devices", 2)  # doctest: +SKIP
 """
 
 from ae_core.extras import require

@@ -47,12 +47,16 @@ class Inference:
         return _evaluate(self.spec, self.variables, images)
 
     def _map(self, name: str, array: np.ndarray) -> np.ndarray:
+        result, done = np.empty(0), 0
         with _precision(self.spec):
-            parts = [
-                np.asarray(compiled_inference(self.spec, name, division)(variables, part))[:size]
-                for division, variables, part, size in _batches(self.spec, self.variables, array)
-            ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            for division, variables, rows, size in _batches(self.spec, self.variables, array):
+                part = np.asarray(compiled_inference(self.spec, name, division)(variables, rows))[:size]
+                if size == len(array):
+                    return part
+                result = result if done else np.empty((len(array), *part.shape[1:]), part.dtype)
+                result[done : done + size] = part
+                done += size
+        return result
 
 
 class Trainer:

@@ -70,6 +70,9 @@ class _Engine:
     def __init__(self, capacity=100, losses=None, heldout=(9.0, 5.0, 4.0, 3.0), at_step=None):
         self.arguments = capacity, losses or {}, heldout, at_step or {}
 
+    def configure(self):
+        pass
+
     def environment(self):
         return {}
 

@@ -1,6 +1,7 @@
 """The JAX engine: one compilation, donated state, resident and streamed data, any number of images, no narrowing."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -315,3 +316,31 @@ def test_environment():
     environment = ENGINE.environment()
     assert environment.keys() == {"jax", "jaxlib", "flax", "optax", "device", "float32 products"}
     assert environment["jax"] == jax.__version__
+
+
+_CONFIGURATION = """
+import jax
+before = dict(jax.config.values)
+import ae_jax, ae_jax.engine
+assert dict(jax.config.values) == before, "the import changed JAX's configuration"
+from ae_core.environment import usable_cores
+ae_jax.engine.ENGINE.configure()
+assert jax.device_count() == (int(EXPECTED) or usable_cores()), jax.device_count()
+assert jax.config.values["jax_compilation_cache_dir"].endswith(CACHE)
+ae_jax.engine.ENGINE.configure()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "cache"),
+    [
+        ({}, 0, "twin-autoencoders/jax"),
+        ({"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": "/nowhere/else"}, 3, "/nowhere/else"),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5, "twin-autoencoders/jax"),
+    ],
+)
+def test_only_the_command_line_configures(given, devices, cache):
+    code = _CONFIGURATION.replace("EXPECTED", str(devices)).replace("CACHE", repr(cache))
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    done = subprocess.run([sys.executable, "-c", code], env=variables | given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
