@@ -216,7 +216,7 @@ def _clock(seconds: float) -> str:
 
 def _guess(workload: Workload, entry: Entry) -> float:
     """Return about how many seconds an entry takes, on two cores; only the shares matter."""
-    conv, train, variant = workload.couple, workload.trains, entry.variant
+    conv, train, variant = workload.convolves, workload.trains, entry.variant
     if workload.phase == "quality":
         return 100.0 if variant == "compile" else 50.0
     if variant in ("scan", "plain convolutions") and conv:

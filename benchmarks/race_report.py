@@ -11,8 +11,8 @@ from ae_core.output import make_folder, write_bytes, write_json
 from ae_core.page import details, figure, numbers, page, pairs, section
 from benchmarks.analysis import analyse
 from benchmarks.journal import Record, read_journal
-from benchmarks.plots import plots
-from benchmarks.tables import Table, tables, verdict
+from benchmarks.race_plots import plots
+from benchmarks.race_tables import Table, tables, verdict
 
 FILES = ("race.json", "report.md", "report.html")
 

@@ -13,7 +13,15 @@ from ae_core.init import initial_weights
 from ae_core.loop import make_steps
 from ae_core.presets import preset
 from ae_core.rng import normal
-from ae_core.spec import ConvBackbone, DenseBackbone, PlainBottleneck, Spec, Training
+from ae_core.spec import (
+    BernoulliLikelihood,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    PlainBottleneck,
+    Spec,
+    Training,
+)
 
 Phase = Literal["train", "encode", "decode", "reconstruct", "many", "quality"]
 
@@ -56,8 +64,8 @@ class Workload:
         return self.phase in ("train", "many")
 
     @property
-    def couple(self) -> bool:
-        """Whether the spec's convolutions are worth a grid of their own."""
+    def convolves(self) -> bool:
+        """Whether the spec has convolutions."""
         return isinstance(self.spec.backbone, ConvBackbone)
 
 
@@ -111,6 +119,10 @@ _SMALL = _dense(28, (128,), 32, 64)
 _LARGE = _dense(32, (512, 256, 128), 32, 128)
 _TINY_CONV = Spec((8, 8, 1), ConvBackbone((4,), (2,)), PlainBottleneck(2), training=Training(batch_size=8))
 
+_TINY_VAE = replace(
+    _TINY_CONV, bottleneck=GaussianBottleneck(2, 0.5), likelihood=BernoulliLikelihood("sum", weight=2.0)
+)
+
 _ALL = (
     *(
         Workload(f"{name}-{batch}", "train", _batch(spec, batch), steps, quick=(name, batch) == ("foster-ae", 128))
@@ -129,6 +141,7 @@ _ALL = (
     Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
     Workload("tiny-dense", "train", _dense(6, (8,), 2, 8), 8, hidden=True),
     Workload("tiny-conv", "train", _TINY_CONV, 8, hidden=True),
+    Workload("tiny-vae", "train", _TINY_VAE, 8, hidden=True),
     Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, hidden=True),
     Workload("tiny-many", "many", _dense(6, (8,), 2, 8), 8, models=3, hidden=True),
 )

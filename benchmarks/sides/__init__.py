@@ -71,7 +71,7 @@ TORCH_INFER = ("channels_last", "eager", "compile", "reduce-overhead", "max-auto
 def _jax(workload: Workload) -> tuple[str, ...]:
     conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": conv if workload.couple else ("default", "one device", "single steps"),
+        "train": conv if workload.convolves else ("default", "one device", "single steps"),
         "many": ("vmap", "vmap, single steps"),
         "quality": ("default",),
     }
@@ -90,11 +90,11 @@ def _torch(workload: Workload) -> tuple[str, ...]:
 def _flax(workload: Workload) -> tuple[str, ...]:
     if workload.phase != "train":
         return ()
-    return ("loop",) if workload.couple and workload.batch != SLOW_BATCH else ("loop", "scan")
+    return ("loop",) if workload.convolves and workload.batch != SLOW_BATCH else ("loop", "scan")
 
 
 def _conv_training(variant: str) -> Callable[[Workload], tuple[str, ...]]:
-    return lambda workload: (variant,) if workload.phase == "train" and workload.couple else ()
+    return lambda workload: (variant,) if workload.phase == "train" and workload.convolves else ()
 
 
 _ALL = (

@@ -22,9 +22,9 @@ from benchmarks.neighbours import Neighbours
 from benchmarks.process import Process, WorkerError, variables
 from benchmarks.race import QUICK, Race, run_race
 from benchmarks.race_report import html, markdown
+from benchmarks.race_tables import verdict
 from benchmarks.reference import agreement
 from benchmarks.sides import SIDES, choose_sides
-from benchmarks.tables import verdict
 from benchmarks.targets import TARGETS, judge
 from benchmarks.workloads import WORKLOADS, choose_workloads, material
 

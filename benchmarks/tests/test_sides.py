@@ -1,0 +1,54 @@
+"""Every side computes the same as the reference on small models, and the check can fail."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from benchmarks.process import Process, variables
+from benchmarks.reference import agreement, reference
+from benchmarks.sides import SIDES
+from benchmarks.workloads import WORKLOADS
+
+CASES = [
+    (side, workload)
+    for workload in ("tiny-conv", "tiny-vae", "tiny-dense")
+    for side in SIDES
+    if SIDES[side].grid(WORKLOADS[workload])
+]
+
+
+@lru_cache
+def known(workload):
+    return reference(WORKLOADS[workload])
+
+
+@pytest.mark.parametrize(("side", "workload"), CASES)
+def test_default_agrees(side, workload, tmp_path):
+    missing = SIDES[side].missing()
+    if missing:
+        pytest.skip(missing)
+    variant = SIDES[side].grid(WORKLOADS[workload])[0]
+    request = {"do": "open", "side": side, "workload": workload, "variant": variant}
+    worker = Process(
+        variables(SIDES[side].framework, tmp_path) | dict(SIDES[side].environment) | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        worker.ask({**request, "values": str(tmp_path / "values.npy")}, 300)
+    finally:
+        worker.close()
+    values = np.load(tmp_path / "values.npy")
+    runs, size = known(workload)
+    found = agreement(values, runs, True, size)
+    assert found.good, found
+    # a learning rate that is off by a part in a hundred, or losses of the steps in another order, would not pass
+    assert not agreement(values[0] + 1.01 * (values - values[0]), runs, True, size).good
+    assert not agreement(values[::-1], runs, True, size).good
+
+
+def test_controls_differ_from_the_reference_by_little():
+    for workload in ("tiny-conv", "tiny-vae", "tiny-dense"):
+        runs, size = known(workload)
+        assert size < 1e-6
+        assert (runs[1:] != runs[0]).all()
+        assert np.abs(runs[1:] / runs[0] - 1).max() < 1e-5
