@@ -6,13 +6,17 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from ae_core.spec import Spec
+from ae_core.errors import SpecError
+from ae_core.spec import GaussianBottleneck, Spec
 
 Tensors = Mapping[str, np.ndarray]
 """Tensors of a weights file: PyTorch's names and layouts."""
 
+Codes = Float[np.ndarray, "N L"]
+"""One number for each image and latent dimension."""
+
 INFERENCE_BATCH = 256
-"""Images in one pass of encode, decode, reconstruct and evaluate."""
+"""Images in one pass of encode, posterior, decode, reconstruct and evaluate."""
 
 RESIDENT_BYTES = 2**31
 """A data set of up to so many bytes lies on the device, whole."""
@@ -22,6 +26,16 @@ CHUNK_BYTES = 2**26
 
 MAX_STEPS = 256
 """The most training steps in one dispatch."""
+
+
+def check_posterior(spec: Spec) -> None:
+    """Refuse to ask a deterministic code for its posterior.
+
+    Raises:
+        SpecError: the bottleneck is not a Gaussian one.
+    """
+    if not isinstance(spec.bottleneck, GaussianBottleneck):
+        raise SpecError(f'posterior: given a "{spec.bottleneck.kind}" bottleneck; right is "gaussian"')
 
 
 class Steps(NamedTuple):
@@ -43,6 +57,14 @@ class Inference(Protocol):
 
     def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
         """Return codes; of a Gaussian bottleneck, the means."""
+        ...
+
+    def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each.
+
+        Raises:
+            SpecError: the bottleneck is not a Gaussian one.
+        """
         ...
 
     def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:

@@ -84,8 +84,8 @@ def compiled_steps(
 def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..., Any]:
     """Return a compiled function of `Autoencoder` on a division's rows, as it is needed without a gradient.
 
-    ``encode``, ``decode`` and ``reconstruct`` take variables and rows; ``evaluate`` takes weights of the rows too, and
-    returns the weighted sum of each loss term on each device.
+    ``encode``, ``posterior`` ([B, 2, L]: mean and logvar), ``decode`` and ``reconstruct`` take variables and rows;
+    ``evaluate`` takes weights of the rows too, and returns the weighted sum of each loss term on each device.
     """
     model = build(spec)
 
@@ -95,6 +95,7 @@ def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..
 
     functions: dict[str, Callable[..., Any]] = {
         "encode": lambda variables, x: model.encode(variables, x).z,
+        "posterior": lambda variables, x: jnp.stack(model.encode(variables, x)[:2], 1),
         "decode": model.decode,
         "reconstruct": model.reconstruct,
         "evaluate": evaluate,

@@ -12,7 +12,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, MAX_STEPS, RESIDENT_BYTES, Steps, Tensors
+from ae_core.engine import (
+    CHUNK_BYTES,
+    INFERENCE_BATCH,
+    MAX_STEPS,
+    RESIDENT_BYTES,
+    Codes,
+    Steps,
+    Tensors,
+    check_posterior,
+)
 from ae_core.environment import usable_cores
 from ae_core.spec import Spec
 from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, replicated
@@ -33,6 +42,12 @@ class Inference:
     def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
         """Return codes; of a Gaussian bottleneck, the means."""
         return self._map("encode", images)
+
+    def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each."""
+        check_posterior(self.spec)
+        both = self._map("posterior", images)
+        return both[:, 0], both[:, 1]
 
     def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""

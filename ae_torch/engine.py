@@ -8,7 +8,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ae_core.engine import CHUNK_BYTES, INFERENCE_BATCH, MAX_STEPS, RESIDENT_BYTES, Steps, Tensors
+from ae_core.engine import (
+    CHUNK_BYTES,
+    INFERENCE_BATCH,
+    MAX_STEPS,
+    RESIDENT_BYTES,
+    Codes,
+    Steps,
+    Tensors,
+    check_posterior,
+)
 from ae_core.spec import Spec
 from ae_torch.model import Autoencoder
 from ae_torch.tensors import from_tensors, to_tensors
@@ -24,12 +33,19 @@ class Inference:
         variant = variant or choose(spec, 0)
         self.model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()).eval(), variant)
         self._encode = compiled(lambda x: self.model.encode(x).z, variant)
+        self._posterior = compiled(lambda x: torch.stack(self.model.encode(x)[:2], 1), variant)
         self._decode = compiled(lambda z: self.model.decode(z), variant)
         self._reconstruct = compiled(lambda x: self.model.reconstruct(x), variant)
 
     def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
         """Return codes; of a Gaussian bottleneck, the means."""
         return self._map(self._encode, images)
+
+    def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each."""
+        check_posterior(self.spec)
+        both = self._map(self._posterior, images)
+        return both[:, 0], both[:, 1]
 
     def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""
