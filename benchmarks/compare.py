@@ -80,10 +80,11 @@ def changes(old: Result, new: Result) -> list[Change]:
     intervals are apart, and further than the noise that either race showed between equals.
     """
     found = []
+    raced, noises = {workload["name"] for workload in new["workloads"]}, (_noises(old), _noises(new))
     for name in ("ratio_best", "ratio_default"):
         bounds = {"ratio_best": "ci", "ratio_default": "ci_default"}[name]
         one, two = ({r["workload"]: (r[name], r[bounds]) for r in race["ratios"]} for race in (old, new))
-        found += _compared(f"{name.replace('_', ', ')}", one, two, _noises(old), _noises(new))
+        found += _compared(f"{name.replace('_', ', ')}", one, two, raced, noises)
     if _machine(old) == _machine(new):
         one, two = (
             {
@@ -93,17 +94,19 @@ def changes(old: Result, new: Result) -> list[Change]:
             }
             for race in (old, new)
         )
-        found += _compared("images a second", one, two, _noises(old), _noises(new))
+        found += _compared("images a second", one, two, raced, noises)
     return found
 
 
-def _compared(what: str, old: Result, new: Result, *noises: dict[str, float]) -> list[Change]:
+def _compared(
+    what: str, old: Result, new: Result, raced: set[str], noises: tuple[dict[str, float], ...]
+) -> list[Change]:
     found = []
     for name in [*old, *(n for n in new if n not in old)]:
         (was, before), (now, after) = old.get(name, (None, None)), new.get(name, (None, None))
         if was is None and now is None:
             continue
-        if name not in new:
+        if now is None and name.partition(",")[0] not in raced:
             continue  # another choice of workloads is no regression
         if now is None:
             verdict = "gone"
@@ -121,7 +124,8 @@ def _compared(what: str, old: Result, new: Result, *noises: dict[str, float]) ->
 
 
 def _noises(race: Result) -> dict[str, float]:
-    return {r["workload"]: r["noise"] or 0.0 for r in race["ratios"]}
+    """Return the noise of each workload; where equals were not raced, anything may be noise."""
+    return {r["workload"]: float("inf") if r["noise"] is None else r["noise"] for r in race["ratios"]}
 
 
 def _machine(race: Result) -> Result:

@@ -140,6 +140,7 @@ def _race(ratio, ci, noise=0.01, cores="2", rate=100.0):
         ],
         "rows": [row | {"ci": [rate * 0.99, rate * 1.01] if rate else None}],
         "environment": {"cores": cores},
+        "workloads": [{"name": "w"}],
     }
 
 
@@ -152,6 +153,9 @@ CHANGES = {
     "faster": (_race(3.0, [2.9, 3.1]), {"better", "same"}),
     "slower in images a second": (_race(2.0, [1.9, 2.1], rate=90.0), {"worse", "same"}),
     "another machine": (_race(2.0, [1.9, 2.1], rate=10.0, cores="64"), {"same"}),
+    "no race of equals": (_race(1.0, [0.9, 1.1], noise=None), {"same"}),
+    "a twin that no longer agrees": (_race(2.0, [1.9, 2.1]) | {"ratios": []}, {"gone", "same"}),
+    "another choice of workloads": (_race(2.0, [1.9, 2.1]) | {"ratios": [], "rows": [], "workloads": []}, set()),
     "a side that no longer agrees": (_race(2.0, [1.9, 2.1], rate=None), {"gone", "same"}),
 }
 
