@@ -23,6 +23,7 @@ class Bernoulli:
         self, output: Float[Array, "B H W C"], x: Float[Array, "B H W C"]
     ) -> Float[Array, " B"]:
         """Return the binary cross-entropy of each image, log(1 + exp(output)) − x·output, in nats."""
+        output, x = _flat(output), _flat(x)
         # jnp.logaddexp(output, 0), but for its care about NaN, which costs as much as the logarithm; at 0 the slopes of
         # both maxima are the mean of their sides, where that of jnp.abs is 1
         softplus = jnp.maximum(output, 0) + jnp.log1p(jnp.exp(-jnp.maximum(output, -output)))
@@ -44,14 +45,18 @@ class Gaussian:
         self, output: Float[Array, "B H W C"], x: Float[Array, "B H W C"]
     ) -> Float[Array, " B"]:
         """Return (x − output)² / (2·variance) of each image, in nats, without its constant."""
-        return _reduce((x - output) ** 2 / (2 * self.variance), self.reduction)
+        return _reduce((_flat(x) - _flat(output)) ** 2 / (2 * self.variance), self.reduction)
 
 
-def _reduce(values: Float[Array, "B H W C"], reduction: Reduction) -> Float[Array, " B"]:
-    # a product with ones: XLA's CPU backend works out a plain sum's terms one by one, five times as slowly
-    flat = values.reshape(len(values), -1)
-    sums = flat @ jnp.ones(flat.shape[1], flat.dtype)
-    return sums / flat.shape[1] if reduction == "mean" else sums
+def _flat(images: Float[Array, "B H W C"]) -> Float[Array, "B P"]:
+    # one long axis: XLA's CPU backend vectorises the innermost one, and that of channels may have length 1
+    return images.reshape(len(images), -1)
+
+
+def _reduce(values: Float[Array, "B P"], reduction: Reduction) -> Float[Array, " B"]:
+    # a product with ones: in a plain sum XLA's CPU backend works out the terms one by one, five times as slowly
+    sums = values @ jnp.ones(values.shape[1], values.dtype)
+    return sums / values.shape[1] if reduction == "mean" else sums
 
 
 def make_likelihood(likelihood: BernoulliLikelihood | GaussianLikelihood) -> Bernoulli | Gaussian:
