@@ -81,6 +81,11 @@ TARGETS = (
         for model in ("foster-ae", "foster-vae")
         for side, label, least in (("flax", "plain Flax", 15.0), ("pythae", "pythae", 2.5))
     ),
+    Target(
+        "foster-ae with PyTorch's padding, training at batch 128, against the best PyTorch",
+        against_best("foster-ae-torch-padding"),
+        1.6,
+    ),
     Target("small dense model, training, against the best PyTorch", against_best("dense-small"), 2.5),
     Target("large dense model, training, against the best PyTorch", against_best("dense-large"), 1.4),
     Target("sixteen dense models at once, against the best PyTorch", against_best("sixteen-dense"), 1.7),

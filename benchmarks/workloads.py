@@ -64,6 +64,12 @@ class Workload:
         return self.phase in ("train", "many")
 
     @property
+    def same(self) -> bool:
+        """Whether its convolutions have the padding for which the peers are written."""
+        backbone = self.spec.backbone
+        return not isinstance(backbone, ConvBackbone) or backbone.padding == "same"
+
+    @property
     def convolves(self) -> bool:
         """Whether the spec has convolutions."""
         return isinstance(self.spec.backbone, ConvBackbone)
@@ -115,6 +121,8 @@ def _dense(side: int, hidden: tuple[int, ...], latent: int, batch: int) -> Spec:
 
 
 _FOSTER_AE, _FOSTER_VAE = preset("foster-ae"), preset("foster-vae")
+# symmetric padding, PyTorch's own: its home ground, where torch.compile does best
+_TORCH_PADDED = replace(_FOSTER_AE, backbone=ConvBackbone((32, 64, 128), (2, 2, 2), padding="torch"))
 _SMALL = _dense(28, (128,), 32, 64)
 _LARGE = _dense(32, (512, 256, 128), 32, 128)
 _TINY_CONV = Spec((8, 8, 1), ConvBackbone((4,), (2,)), PlainBottleneck(2), training=Training(batch_size=8))
@@ -129,6 +137,7 @@ _ALL = (
         for name, spec in (("foster-ae", _FOSTER_AE), ("foster-vae", _FOSTER_VAE))
         for batch, steps in ((32, 64), (128, 16), (512, 4))
     ),
+    Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16),
     Workload("dense-small", "train", _SMALL, 256, quick=True),
     Workload("dense-large", "train", _LARGE, 64),
     *(

@@ -71,7 +71,7 @@ TORCH_INFER = ("channels_last", "eager", "compile", "reduce-overhead", "max-auto
 def _jax(workload: Workload) -> tuple[str, ...]:
     conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": conv if workload.convolves else ("default", "one device", "single steps"),
+        "train": conv if workload.convolves and workload.same else ("default", "one device", "single steps"),
         "many": ("vmap", "vmap, single steps"),
         "quality": ("default",),
     }
@@ -88,13 +88,13 @@ def _torch(workload: Workload) -> tuple[str, ...]:
 
 
 def _flax(workload: Workload) -> tuple[str, ...]:
-    if workload.phase != "train":
+    if workload.phase != "train" or not workload.same:
         return ()
     return ("loop",) if workload.convolves and workload.batch != SLOW_BATCH else ("loop", "scan")
 
 
 def _conv_training(variant: str) -> Callable[[Workload], tuple[str, ...]]:
-    return lambda workload: (variant,) if workload.phase == "train" and workload.convolves else ()
+    return lambda workload: (variant,) if workload.phase == "train" and workload.convolves and workload.same else ()
 
 
 _ALL = (
