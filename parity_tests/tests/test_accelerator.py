@@ -33,17 +33,15 @@ pytestmark = pytest.mark.quick
 STEPS = 20
 
 
-def test_every_gate_that_applies():
-    names = {case: {check.name for check in check_pinned(case, 0, STEPS)} for case in ("dense-digits", "dense silu")}
-    assert names["dense-digits"] == {"float32 layer", "float32 network"}
-    assert names["dense silu"] == {"float32 layer", "trajectory"}
-
-
-def test_pinned_twins_pass(hold):
-    for case in ("dense-digits", "dense silu"):
-        checks = check_pinned(case, 0, STEPS)
-        assert all(check.place.startswith(f"{case}: ") for check in checks)
-        hold([check._replace(limit=1.0, worst=check.worst / check.limit) for check in checks])
+@pytest.mark.parametrize(
+    ("case", "gates"),
+    [("dense-digits", {"float32 layer", "float32 network"}), ("dense silu", {"float32 layer", "trajectory"})],
+)
+def test_every_gate_that_applies_passes(case, gates, hold):
+    checks = check_pinned(case, 0, STEPS)
+    assert {check.name for check in checks} == gates
+    assert all(check.place.startswith(f"{case}: ") for check in checks)
+    hold([check._replace(limit=1.0, worst=check.worst / check.limit) for check in checks])
 
 
 @pytest.mark.parametrize("twin", ["jax", "torch"])
