@@ -220,7 +220,7 @@ def _guess(workload: Workload, entry: Entry) -> float:
     if workload.phase == "quality":
         return 100.0 if variant == "compile" else 50.0
     if variant in ("scan", "plain convolutions") and conv:
-        return 90.0 * workload.batch / 128
+        return 60.0
     if entry.side == "torch" and variant not in ("channels_last", "eager", "func"):
         return 40.0 if conv and train else 20.0
     return (20.0 if SIDES[entry.side].framework == "jax" else 12.0) if conv and train else 8.0

@@ -59,8 +59,8 @@ class Side:
         return runner
 
 
-SLOW_BATCH = 128
-"""The largest batch at which what takes seconds a step is raced too."""
+SLOW_BATCH = 32
+"""The batch at which convolutions that take seconds a step are raced too; at larger ones they would take hours."""
 JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
 """Our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions; and with one
 step a dispatch."""
