@@ -126,7 +126,7 @@ class Autoencoder:
         forward = lambda module: module(x, noise, weight if train else None)  # noqa: E731
         with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
             (code, output), updated = self._module.apply(variables, method=forward, mutable=["batch_stats"])
-        values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
+            values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
         weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
         terms = {name: (values * weight).sum() / total for name, (_, values) in weighted.items()}
         loss = sum(factor * terms[name] for name, (factor, _) in weighted.items())

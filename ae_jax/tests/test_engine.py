@@ -154,7 +154,8 @@ def test_streamed_is_resident(monkeypatch, spec, chunk):
     assert trainer.capacity == 7
     monkeypatch.setattr(engine, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(engine, "CHUNK_BYTES", chunk)
-    streamed, streamed_tensors, streamed_terms = _run(spec, (1,) * 7)
+    # of a chunk of one step, the next one is fetched while the present one runs
+    streamed, streamed_tensors, streamed_terms = _run(spec, (7,))
     assert streamed.resident is None
     assert (streamed.capacity, streamed.chunk) == (7, 1 if chunk == 1 else streamed.chunk)
     # another program: XLA may round elsewhere
