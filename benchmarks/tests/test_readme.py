@@ -1,5 +1,6 @@
 """What the README says is so: its code runs, its commands run, its numbers hold."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,10 @@ from ae_core.data import DataOptions, load, split
 from ae_core.loop import fit
 from ae_core.metrics import mse, pca_mse
 from ae_core.presets import PRESETS
+from benchmarks.analysis import analyse
+from benchmarks.journal import read_journal
+from benchmarks.race_report import markdown
+from benchmarks.race_tables import verdict
 from parity_tests.check import FLOAT32_LIMIT, IDENTITY_LIMIT
 from parity_tests.drift import FACTOR, UNITS
 from parity_tests.trajectory import CONTROL_FACTOR, FLOAT64_LIMIT
@@ -85,3 +90,19 @@ def test_foster_ae_beats_pca(name, twin):
     result = fit(engine, spec, images[train], images[heldout], 0, Silent(), lambda tensors: None)
     recon = engine.infer(spec, result.tensors).reconstruct(images[heldout])
     assert mse(images[heldout], recon) < pca_mse(images[train], images[heldout], 2)
+
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def test_the_race_in_the_readme_is_the_one_that_was_run():
+    """The records give the results, the results the report, and its first table stands in the README."""
+    result = json.loads((RESULTS / "race.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(analyse(read_journal(RESULTS)))) == result
+    report = markdown(result)
+    assert (RESULTS / "report.md").read_text(encoding="utf-8") == report
+    targets = report[report.index("| Target |") :].split("\n\n")[0]
+    assert targets.count("\n") > 15
+    assert targets in README
+    assert verdict(result)[1] in README
+    assert result["environment"]["date"] in README
