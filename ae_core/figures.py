@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from ae_core.latent.plane import principal_axes
 from ae_core.output import write_bytes
 from ae_core.pictures import displayable, grid
 
@@ -228,7 +229,8 @@ def _in_the_plane(
         return points, "the one latent number", "sample" if colour is None else colour_name
     if width == 2:
         return dict(codes), "latent 1", "latent 2"
-    mean, directions, explained = _principal(latents)
+    # a diverged run has codes that are not finite; its figure should still show the others
+    mean, directions, explained = principal_axes(latents)
     of = f"of {first}, " if len(codes) > 1 else "of the codes, "
     x, y = (f"PCA axis {i + 1} {of}{share:.0%} of variance" for i, share in enumerate(explained))
     return {name: (z - mean) @ directions.T for name, z in codes.items()}, x, y
@@ -236,21 +238,6 @@ def _in_the_plane(
 
 def _as_numbers(values: Shaped[np.ndarray, " N"]) -> Num[np.ndarray, " N"]:
     return values if values.dtype.kind in "biuf" else np.unique(values, return_inverse=True)[1]
-
-
-def _principal(
-    codes: Float[np.ndarray, "N L"],
-) -> tuple[Float[np.ndarray, " L"], Float[np.ndarray, "2 L"], Float[np.ndarray, " 2"]]:
-    # A diverged run has codes that are not finite; its figure should still show the others.
-    finite = codes[np.isfinite(codes).all(axis=1)].astype(np.float64)
-    mean = finite.mean(axis=0) if len(finite) else np.zeros(codes.shape[1])
-    _, spread, directions = np.linalg.svd(finite - mean, full_matrices=False)
-    # Fewer than two samples have fewer than two directions.
-    directions = np.vstack([directions, np.zeros((2, codes.shape[1]))])[:2]
-    share = np.append(spread**2, [0, 0])[:2] / max(float(np.sum(spread**2)), np.finfo(np.float64).tiny)
-    # Of the two equal signs of a direction one is chosen, so that figures of equal codes are equal.
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
-    return mean, directions * np.where(largest < 0, -1, 1), share
 
 
 def throughput(images_per_second: Mapping[str, float | None]) -> Figure:
