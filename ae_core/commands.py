@@ -8,25 +8,23 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Float, Float32
 
 from ae_core.data import DataOptions, load
-from ae_core.engine import Engine, Inference
-from ae_core.errors import DataError, SpecError
+from ae_core.engine import Engine
+from ae_core.errors import SpecError
+from ae_core.evaluate_command import Evaluate
 from ae_core.init import check_size
-from ae_core.output import check_file, write_array
-from ae_core.pictures import write_png
+from ae_core.latent_commands import Attribute, Grid, Neighbours, Outliers, Scatter, Traverse, Walk
+from ae_core.opening import open_model, read_codes, written
+from ae_core.output import check_file
 from ae_core.presets import preset
-from ae_core.rng import normal
 from ae_core.run import Flat, RunOptions, train_run
-from ae_core.spec import GaussianBottleneck, Spec, load_spec, spec_to_json
+from ae_core.sample_command import Sample
+from ae_core.spec import load_spec, spec_to_json
 from ae_core.weights import check_tensors, checksum, load_weights
 
 _ARRAY = (".npy",)
 _IMAGES = (".npy", ".png")
-
-MAX_COUNT = 10**7
-"""The most images that one command makes."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,9 @@ class Encode(_WithImages):
     def run(self, engine: Engine) -> int:
         """Encode and write."""
         check_file(self.out, _ARRAY, self.force)
-        spec, model = _open(engine, self.weights)
+        spec, model = open_model(engine, self.weights)
         z = model.encode(load(self.images, spec.input_shape, self.data_options).images)
-        return _written(self.out, "codes", z.astype(np.float32))
+        return written(self.out, "codes", z.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,9 @@ class Reconstruct(_WithImages):
     def run(self, engine: Engine) -> int:
         """Reconstruct and write."""
         check_file(self.out, _IMAGES, self.force)
-        spec, model = _open(engine, self.weights)
+        spec, model = open_model(engine, self.weights)
         images = load(self.images, spec.input_shape, self.data_options).images
-        return _written(self.out, "reconstructions", model.reconstruct(images).astype(np.float32))
+        return written(self.out, "reconstructions", model.reconstruct(images).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -98,36 +96,8 @@ class Decode(_WithWeights):
     def run(self, engine: Engine) -> int:
         """Decode and write."""
         check_file(self.out, _IMAGES, self.force)
-        spec, model = _open(engine, self.weights)
-        return _written(self.out, "images", model.decode(_read_codes(self.codes, spec)).astype(np.float32))
-
-
-@dataclass(frozen=True)
-class Sample(_WithWeights):
-    """Make new images: from the prior of a variational autoencoder, or from given points of the latent space."""
-
-    count: int = 16
-    """Number of draws from the prior N(0, I)."""
-    seed: int = 0
-    """Of the draws."""
-    points: Path | None = None
-    """Codes to decode in place of draws, [N, latent], as .npy."""
-    force: bool = False
-    """Overwrite the output file."""
-
-    def run(self, engine: Engine) -> int:
-        """Sample and write."""
-        check_file(self.out, _IMAGES, self.force)
-        spec, model = _open(engine, self.weights)
-        if self.points is not None:
-            z = _read_codes(self.points, spec)
-        elif not isinstance(spec.bottleneck, GaussianBottleneck):
-            raise SpecError(f"{self.weights}: a plain bottleneck has no prior to draw from; give --points codes.npy")
-        elif not 1 <= self.count <= MAX_COUNT:
-            raise DataError(f"--count: given {self.count}; right is 1 to {MAX_COUNT:,}")
-        else:
-            z = normal((self.count, spec.bottleneck.latent), self.seed, "sample")
-        return _written(self.out, "samples", model.decode(z).astype(np.float32))
+        spec, model = open_model(engine, self.weights)
+        return written(self.out, "images", model.decode(read_codes(self.codes, spec)).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -171,40 +141,13 @@ Command = (
     | Annotated[Decode, tyro.conf.subcommand("decode")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Scatter, tyro.conf.subcommand("scatter")]
+    | Annotated[Grid, tyro.conf.subcommand("grid")]
+    | Annotated[Walk, tyro.conf.subcommand("walk")]
+    | Annotated[Traverse, tyro.conf.subcommand("traverse")]
+    | Annotated[Attribute, tyro.conf.subcommand("attribute")]
+    | Annotated[Neighbours, tyro.conf.subcommand("neighbours")]
+    | Annotated[Outliers, tyro.conf.subcommand("outliers")]
     | Annotated[Info, tyro.conf.subcommand("info")]
 )
-
-
-def _open(engine: Engine, path: Path) -> tuple[Spec, Inference]:
-    spec, tensors = load_weights(path)
-    check_tensors(tensors, engine.shapes(spec), str(path))
-    return spec, engine.infer(spec, tensors)
-
-
-def _read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
-    try:
-        with path.open("rb") as file:  # NumPy leaves a file open that it fails to read
-            z = np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; right is a .npy file of codes") from None
-    except Exception as error:  # a damaged header can make NumPy raise nearly anything
-        raise DataError(f"{path}: not a .npy array ({' '.join(str(error).split())})") from None
-    latent = spec.bottleneck.latent
-    if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != latent or len(z) == 0:
-        given = f"shape {z.shape}" if isinstance(z, np.ndarray) else "an .npz archive"
-        raise DataError(f"{path}: given {given}; right is [N, {latent}], N at least 1")
-    if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
-        given = f"dtype {z.dtype}" if z.dtype.kind not in "fiu" else "NaN or infinity"
-        raise DataError(f"{path}: given {given}; right are finite numbers")
-    if not (np.abs(z) <= np.finfo(spec.training.precision).max).all():
-        raise DataError(f"{path}: given numbers beyond {spec.training.precision}, the model's precision")
-    return z.astype(np.float64)
-
-
-def _written(path: Path, what: str, array: Float32[np.ndarray, "N ..."]) -> int:
-    if path.suffix == ".png":
-        write_png(path, array)
-    else:
-        write_array(path, array)
-    print(f"{what} {list(array.shape)}: {path}")
-    return 0

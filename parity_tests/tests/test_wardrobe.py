@@ -7,8 +7,10 @@ import pytest
 
 import ae_jax.engine
 import ae_torch.engine
+from ae_core import latent
 from ae_core.data import cans
 from ae_core.errors import SpecError
+from ae_core.evaluation import evaluate
 from ae_core.init import initial_weights
 from ae_core.rng import normal
 from ae_core.spec import ConvBackbone, DenseBackbone, GaussianBottleneck, GaussianLikelihood, PlainBottleneck, Spec
@@ -56,3 +58,43 @@ def test_a_plain_code_has_no_posterior():
     for model in models(_PLAIN):
         with pytest.raises(SpecError, match='given a "plain" bottleneck; right is "gaussian"'):
             model.posterior(IMAGES.images[:2])
+
+
+METRIC_LIMIT = 1e-9
+"""Relative, of one metric: the limit of the codes, times 100 for what the regressors' least squares amplify."""
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_metrics(name):
+    ours, theirs = (evaluate(model, SPECS[name], IMAGES) for model in models(SPECS[name]))
+    assert ours.missing == theirs.missing
+    assert ours.metrics.keys() == theirs.metrics.keys()
+    assert len(ours.metrics) >= 13
+    for metric, value in ours.metrics.items():
+        other = theirs.metrics[metric]
+        assert value.value == pytest.approx(other.value, rel=METRIC_LIMIT, abs=METRIC_LIMIT), metric
+        assert value.parts == pytest.approx(other.parts, rel=METRIC_LIMIT, abs=METRIC_LIMIT), metric
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_grids_walks_and_samples(name):
+    seen = []
+    for model in models(SPECS[name]):
+        codes = model.encode(IMAGES.images)
+        plane = latent.data_plane(codes)
+        points = plane.points(codes)
+        spans = [np.linspace(points[:, i].min(), points[:, i].max(), 5) for i in range(2)]
+        spots = {
+            "grid": latent.grid_codes(plane, *spans).reshape(-1, codes.shape[1]),
+            "straight": latent.straight(codes[0], codes[1], 5),
+            "spherical": latent.spherical(codes[0], codes[1], 5),
+            "attribute": codes[:5] + latent.attribute_vector(codes, IMAGES.factors[:, 0] > 0.5),
+            "gaussian": latent.fit_gaussian(codes).draw(9, 0),
+            "mixture": latent.fit_mixture(codes, 4).draw(9, 0),
+            "box": latent.fit_box(codes).draw(9, 0),
+        }
+        detector = latent.fit_detector(model.encode, model.decode, IMAGES.images, 0.9)
+        scores = detector.scores(model.encode, model.decode, cans(20, (8, 8), 5).images)
+        seen.append({key: model.decode(z) for key, z in spots.items()} | scores._asdict())
+    for key, value in seen[0].items():
+        assert distance(value, seen[1][key]) < LIMIT, key
