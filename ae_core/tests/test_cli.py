@@ -370,7 +370,7 @@ def test_help_comes_from_the_dataclasses(monkeypatch, capsys, twin, name):
         "encode": "Images of another size: refused (exact), centred in zeros (pad), or stretched, bilinear (resize).",
         "decode": "Codes, [N, latent], as .npy.",
         "reconstruct": "Overwrite the output file.",
-        "sample": "Number of draws from the prior N(0, I).",
+        "sample": "prior: N(0, I), of a variational autoencoder; the others are fitted to the codes of --data.",
         "info": "JSON file with a spec.",
     }
     assert expected[name] in text
