@@ -29,7 +29,7 @@ def grid_map(
     sheet = grid(displayable(images.reshape(-1, *images.shape[2:])), columns)
     tall, wide = sheet.shape[:2]
     scale = _MAX_SIDE / max(tall, wide, 1)
-    left, bottom, top, right = 0.95, 0.8, 0.5, 0.15
+    left, bottom, top, right = 1.15, 0.8, 0.5, 0.15
     width, height = max(wide * scale, 2.5), max(tall * scale, 0.4)
     figure = Figure((left + width + right, bottom + height + top), facecolor="white")
     total = figure.get_size_inches()
