@@ -8,25 +8,29 @@ from ae_core.data.cans import cans
 from ae_core.data.dataset import DEFAULT_OPTIONS, DataOptions, Dataset, Shape
 from ae_core.data.digits import digits
 from ae_core.data.fit import fit_images
+from ae_core.data.garments import garments
 from ae_core.data.idx import read_idx
 from ae_core.data.mnist import mnist
 from ae_core.data.pictures import SUFFIXES, read_folder, read_picture
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError, nearest
 
-NAMES = ("cans", "digits", "mnist", "fashion-mnist")
+NAMES = ("cans", "garments", "digits", "mnist", "fashion-mnist")
 
 
 def load(source: str, shape: Shape, options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
     """Return the data set ``source`` with images of exactly ``shape`` = (H, W, C).
 
-    ``source`` is ``cans``, drawn at that very size; ``digits``; ``mnist`` or ``fashion-mnist``, 60,000 training and
-    then 10,000 test images; or a path that :func:`read_images` reads. A name wins over a file that is called the same.
+    ``source`` is ``cans`` or ``garments``, drawn at that very size; ``digits``; ``mnist`` or ``fashion-mnist``, 60,000
+    training and then 10,000 test images; or a path that :func:`read_images` reads. A name wins over a file that is
+    called the same.
 
     Raises ``DataError`` for a source that is unknown or damaged, or that ``options`` do not bring to ``shape``.
     """
     if source == "cans":
         return cans(options.count, shape[:2], options.data_seed, shape[2])
+    if source == "garments":
+        return garments(options.count, shape[:2], options.data_seed, shape[2])
     if source == "digits":
         return _fitted(digits(), shape, options, source)
     if source in NAMES:

@@ -145,7 +145,7 @@ def test_digits_without_sklearn(monkeypatch):
     ("source", "message"),
     [
         ("mnits", 'no data set, file or folder "mnits": did you mean "mnist"'),
-        ("missing.npy", '"missing.npy": valid: cans, digits, mnist, fashion-mnist, or a path'),
+        ("missing.npy", '"missing.npy": valid: cans, garments, digits, mnist, fashion-mnist, or a path'),
         ("x" * 1_000, "no data set, file or folder"),
     ],
 )
