@@ -58,7 +58,7 @@ class Report:
     seed: int = 0
     """Of weights, images, batch order and noise."""
     data: str | None = None
-    """Images: cans, digits, mnist, fashion-mnist, or a path; random ones where absent."""
+    """Images: cans, garments, digits, mnist, fashion-mnist, or a path; random ones where absent."""
     json: Path | None = None
     """JSON file for everything that was measured."""
     html: Path | None = None
