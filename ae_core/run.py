@@ -40,7 +40,7 @@ class RunOptions:
     spec: Path | None = None
     """JSON file with a spec."""
     data: str = "cans"
-    """Images: cans, garments, digits, mnist, fashion-mnist, a .npy, .npz, IDX or picture file, or a folder of pictures."""
+    """Images: cans, garments, digits, mnist, fashion-mnist, or a .npy, .npz, IDX or picture file or folder."""
     data_options: Flat = field(default_factory=DataOptions)
     """How the images are brought to the spec's shape."""
     heldout: float = 0.1
