@@ -12,7 +12,7 @@ from ae_core.spec import Spec
 
 CACHE_BYTES = 5 * 2**19
 """On a CPU a part's activations take about so many bytes: a few times a core's second-level cache, since the layers
-before and after the present one may lie further away. Halving or doubling it costs foster-ae a few percent."""
+before and after the present one may lie further away. Halving or doubling it costs foster-ae up to a tenth."""
 
 LEAST_PART = 8
 """No part is cut smaller than this, for the products would become too thin."""
