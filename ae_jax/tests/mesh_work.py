@@ -34,8 +34,8 @@ from ae_jax.tensors import from_tensors, to_tensors  # noqa: E402
 
 _CONV = ConvBackbone((3, 4), (2, 2), norm=GroupNorm(1))
 SPECS = {
-    "conv": Spec((8, 4, 1), _CONV, GaussianBottleneck(2), training=Training(precision="float64")),
-    "dense": Spec((3, 2, 2), DenseBackbone((5,)), PlainBottleneck(2), training=Training(precision="float64")),
+    "conv": Spec((8, 4, 1), _CONV, GaussianBottleneck(2), training=Training(SGD(0.1), precision="float64")),
+    "dense": Spec((3, 2, 2), DenseBackbone((5,)), PlainBottleneck(2), training=Training(SGD(0.1), precision="float64")),
 }
 PLANS = [Plan(1, 3), Plan(2, 1), Plan(2), Plan(4, 3), Plan(8), Plan(8, 1)]
 

@@ -31,11 +31,11 @@ def test_any_mesh_and_any_cut_train_the_same():
     assert len(rows) == 2 * 2 * 6
     assert {row["devices"] for row in rows} == {1, 2, 4, 8}
     assert max(row["gradient"] for row in rows) <= LIMIT
-    # over an epoch, whose last batch is shorter; there Adam divides small numbers by small ones
+    # over an epoch, whose last batch is shorter; by SGD, which adds errors up and divides by none of them
     epochs = [row for row in rows if "state" in row]
     assert {row["devices"] > 1 for row in epochs} == {True}
     assert max(row["terms"] for row in epochs) <= LIMIT
-    assert max(row["state"] for row in epochs) <= 1e3 * LIMIT
+    assert max(row["state"] for row in epochs) <= LIMIT
     # sums in another order are not bit-equal: the meshes really were others
     assert max(row["gradient"] for row in rows if row["devices"] == 8 and row["batch"] == 16) > 0
 

@@ -14,9 +14,7 @@ from ae_core.evaluation import evaluate
 from ae_core.init import initial_weights
 from ae_core.rng import normal
 from ae_core.spec import ConvBackbone, DenseBackbone, GaussianBottleneck, GaussianLikelihood, PlainBottleneck, Spec
-
-LIMIT = 1e-11
-"""Normwise, the project's identity gate: six orders below the weakest fault known, three above clean twins."""
+from parity_tests.check import IDENTITY_LIMIT
 
 _VAE = Spec((8, 8, 1), ConvBackbone((4, 4), (2, 2)), GaussianBottleneck(3))
 _VAE = replace(_VAE, training=replace(_VAE.training, precision="float64"))
@@ -47,10 +45,10 @@ def test_posterior(count):
     one, other = ours.posterior(IMAGES.images[:count]), theirs.posterior(IMAGES.images[:count])
     assert one[0].shape == (count, 3)
     for a, b in zip(one, other, strict=True):
-        assert distance(a, b) < LIMIT
+        assert distance(a, b) < IDENTITY_LIMIT
     # the mean is the code that encode gives, and the other one is not
     for model, (mean, logvar) in ((ours, one), (theirs, other)):
-        assert distance(mean, model.encode(IMAGES.images[:count])) < LIMIT
+        assert distance(mean, model.encode(IMAGES.images[:count])) < IDENTITY_LIMIT
         assert distance(logvar, mean) > 0.01
 
 
@@ -58,10 +56,6 @@ def test_a_plain_code_has_no_posterior():
     for model in models(_PLAIN):
         with pytest.raises(SpecError, match='given a "plain" bottleneck; right is "gaussian"'):
             model.posterior(IMAGES.images[:2])
-
-
-METRIC_LIMIT = 1e-9
-"""Relative, of one metric: the limit of the codes, times 100 for what the regressors' least squares amplify."""
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -72,8 +66,8 @@ def test_metrics(name):
     assert len(ours.metrics) >= 13
     for metric, value in ours.metrics.items():
         other = theirs.metrics[metric]
-        assert value.value == pytest.approx(other.value, rel=METRIC_LIMIT, abs=METRIC_LIMIT), metric
-        assert value.parts == pytest.approx(other.parts, rel=METRIC_LIMIT, abs=METRIC_LIMIT), metric
+        assert value.value == pytest.approx(other.value, rel=IDENTITY_LIMIT, abs=IDENTITY_LIMIT), metric
+        assert value.parts == pytest.approx(other.parts, rel=IDENTITY_LIMIT, abs=IDENTITY_LIMIT), metric
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -97,4 +91,4 @@ def test_grids_walks_and_samples(name):
         scores = detector.scores(model.encode, model.decode, cans(20, (8, 8), 5).images)
         seen.append({key: model.decode(z) for key, z in spots.items()} | scores._asdict())
     for key, value in seen[0].items():
-        assert distance(value, seen[1][key]) < LIMIT, key
+        assert distance(value, seen[1][key]) < IDENTITY_LIMIT, key
