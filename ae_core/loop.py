@@ -75,6 +75,16 @@ class Watcher(Protocol):
         ...
 
 
+class Silence:
+    """Watches, and says nothing."""
+
+    def progress(self, epoch: int, step: int, total_steps: int, loss: float, images_per_second: float) -> None:
+        """Let steps pass."""
+
+    def epoch(self, epoch: Epoch, best: bool) -> None:
+        """Let an epoch pass."""
+
+
 def make_steps(spec: Spec, count: int, seed: int, epoch: int, first: int, number: int) -> Steps:
     """Return ``number`` steps of an epoch (counted from 0) of ``count`` images, from step ``first`` on.
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64, Shaped
 
 from ae_core.engine import Engine, Inference
 from ae_core.errors import DataError
@@ -39,15 +39,25 @@ def read_codes(path: Path, spec: Spec) -> Float[np.ndarray, "N L"]:
         raise DataError(f"{path}: no such file; right is a .npy file of codes") from None
     except Exception as error:  # a damaged header can make NumPy raise nearly anything
         raise DataError(f"{path}: not a .npy array ({' '.join(str(error).split())})") from None
+    if not isinstance(z, np.ndarray):
+        raise DataError(f"{path}: given an .npz archive; right is a .npy file of codes")
+    return check_codes(z, spec, str(path))
+
+
+def check_codes(z: Shaped[np.ndarray, "..."], spec: Spec, where: str) -> Float64[np.ndarray, "N L"]:
+    """Return codes in float64.
+
+    Raises:
+        DataError: they do not fit the spec; the message says why.
+    """
     latent = spec.bottleneck.latent
-    if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != latent or len(z) == 0:
-        given = f"shape {z.shape}" if isinstance(z, np.ndarray) else "an .npz archive"
-        raise DataError(f"{path}: given {given}; right is [N, {latent}], N at least 1")
+    if z.ndim != 2 or z.shape[1] != latent or len(z) == 0:
+        raise DataError(f"{where}: given shape {z.shape}; right is [N, {latent}], N at least 1")
     if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
         given = f"dtype {z.dtype}" if z.dtype.kind not in "fiu" else "NaN or infinity"
-        raise DataError(f"{path}: given {given}; right are finite numbers")
+        raise DataError(f"{where}: given {given}; right are finite numbers")
     if not (np.abs(z) <= np.finfo(spec.training.precision).max).all():
-        raise DataError(f"{path}: given numbers beyond {spec.training.precision}, the model's precision")
+        raise DataError(f"{where}: given numbers beyond {spec.training.precision}, the model's precision")
     return z.astype(np.float64)
 
 

@@ -11,12 +11,10 @@ from ae_core import latent
 from ae_core.data import DataOptions, load
 from ae_core.engine import Engine, Inference
 from ae_core.errors import DataError, SpecError
+from ae_core.latent.fitting import MAX_DRAWS, fit_sampler
 from ae_core.opening import as_data_error, check_between, open_model, read_codes, written
 from ae_core.output import check_file
 from ae_core.spec import GaussianBottleneck, Spec
-
-MAX_COUNT = 10**7
-"""The most images that one command makes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Sample:
         if self.points is not None:
             z = read_codes(self.points, spec)
         else:
-            check_between("--count", self.count, 1, MAX_COUNT)
+            check_between("--count", self.count, 1, MAX_DRAWS)
             z = self._sampler(spec, model).draw(self.count, self.seed)
         return written(self.out, "samples", model.decode(z).astype(np.float32))
 
@@ -65,6 +63,4 @@ class Sample:
             raise DataError(f"--sampler {self.sampler}: it is fitted to codes; give --data with images to encode")
         codes = model.encode(load(self.data, spec.input_shape, self.data_options).images)
         with as_data_error():
-            if self.sampler == "mixture":
-                return latent.fit_mixture(codes, self.components, self.seed)
-            return latent.fit_gaussian(codes) if self.sampler == "gaussian" else latent.fit_box(codes)
+            return fit_sampler(self.sampler, codes, self.components, self.seed)

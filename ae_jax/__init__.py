@@ -18,6 +18,8 @@ require("jax")
 
 from ae_jax.bottleneck import GaussianCode as GaussianCode  # noqa: E402
 from ae_jax.bottleneck import PlainCode as PlainCode  # noqa: E402
+from ae_jax.fitted import Fitted as Fitted  # noqa: E402
+from ae_jax.fitted import fit as fit  # noqa: E402
 from ae_jax.model import Autoencoder as Autoencoder  # noqa: E402
 from ae_jax.model import Loss as Loss  # noqa: E402
 from ae_jax.model import build as build  # noqa: E402

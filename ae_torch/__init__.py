@@ -11,6 +11,8 @@ require("torch")
 
 from ae_torch.bottleneck import GaussianCode as GaussianCode  # noqa: E402
 from ae_torch.bottleneck import PlainCode as PlainCode  # noqa: E402
+from ae_torch.fitted import Fitted as Fitted  # noqa: E402
+from ae_torch.fitted import fit as fit  # noqa: E402
 from ae_torch.model import Autoencoder as Autoencoder  # noqa: E402
 from ae_torch.model import Loss as Loss  # noqa: E402
 from ae_torch.model import build as build  # noqa: E402
