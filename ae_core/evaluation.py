@@ -11,7 +11,7 @@ from ae_core.engine import Inference
 from ae_core.errors import DataError
 from ae_core.latent import Gaussian, Mixture, Prior, fit_gaussian, fit_mixture
 from ae_core.metrics.dci import ALPHA, dci
-from ae_core.metrics.factors import linear_r2, mig, sap, smooth_r2
+from ae_core.metrics.factors import linear_r2, mig, monotone, sap, smooth_r2
 from ae_core.metrics.neighbours import knn_agreement, trustworthiness
 from ae_core.metrics.reconstruction import SSIM_WINDOW, bce, bits_per_dimension, mse, psnr, ssim
 from ae_core.metrics.samples import energy_distance
@@ -39,6 +39,9 @@ LEAST_FITTED = 20
 
 MOST_LATENTS, MOST_MIXED = 512, 64
 """Latent dimensions beyond which metrics that go through them one by one, or fit a mixture, would take minutes."""
+
+MOST_WALKED, WALK_STEPS = 100, 16
+"""Images that walks lead through, one along each factor, and steps of a walk."""
 
 DRAWN, COMPONENTS = 1000, 10
 """Images that are invented, and compared with as many real ones; Gaussians in the mixture."""
@@ -88,6 +91,7 @@ def evaluate(model: Inference, spec: Spec, data: Dataset, seed: int = 0) -> Eval
     _samples(result, spec, model.decode, images, recon, codes, seed)
     _neighbourhood(result, images, codes, data.labels, seed)
     _known_factors(result, codes, data, seed)
+    _walks(result, model.encode, data, seed)
     return result
 
 
@@ -232,6 +236,26 @@ def _known_factors(result: Evaluation, codes: np.ndarray, data: Dataset, seed: i
     _put(result, "dci_disentanglement", scores.disentanglement, "", "0 to 1", how)
     _put(result, "dci_completeness", scores.completeness, "", "0 to 1", how)
     put("dci_error", scores.error, "∞ to 0", "in standard deviations, of unseen codes")
+    return None
+
+
+def _walks(result: Evaluation, encode: Callable[[np.ndarray], np.ndarray], data: Dataset, seed: int) -> None:
+    """Let one factor at a time grow over its range while label and other factors are those of an image."""
+    if data.factors is None or data.draw is None:
+        return _say(result, ("monotone",), "it takes images drawn anew, of known factors")
+    low, high = data.factors.min(0), data.factors.max(0)
+    few = _some(len(data.images), MOST_WALKED, seed, "walks")
+    labels = None if data.labels is None else data.labels[few].repeat(WALK_STEPS + 1)
+    parts = {}
+    for i, name in enumerate(data.factor_names):
+        if low[i] < high[i]:
+            factors = data.factors[few].repeat(WALK_STEPS + 1, 0)
+            factors[:, i] = np.tile(np.linspace(low[i], high[i], WALK_STEPS + 1), len(few))
+            parts[name] = monotone(encode(data.draw(labels, factors)).reshape(len(few), WALK_STEPS + 1, -1))
+    if not parts:
+        return _say(result, ("monotone",), "the factors do not vary")
+    how = f"walks along one factor without a step back, {len(few):,} each of {WALK_STEPS} steps; {_listed(parts)}"
+    _put(result, "monotone", float(np.mean(list(parts.values()))), "", "0 to 1", how, parts)
     return None
 
 

@@ -5,7 +5,7 @@ Only Matplotlib's object interface is used: no figure is registered anywhere, an
 
 import io
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,13 +154,14 @@ def latent_scatter(
     colour: Shaped[np.ndarray, " N"] | None,
     colour_name: str,
     discrete: bool,
+    names: Sequence[str] = (),
 ) -> Figure:
     """Draw each entry's latent codes in a panel of its own, all panels with the same limits.
 
     Two latent numbers are drawn as they are; one is drawn against ``colour``, or the sample's index without it; of
     more, the first two principal components of the first entry's codes are shown, in every panel the same projection.
     ``discrete`` colours get a legend, or a colour bar over their order when there are more than 21; others a colour
-    bar.
+    bar. ``names`` are what the integers of discrete colours mean, that of 0 first; none where they name themselves.
     """
     points, x_label, y_label = _in_the_plane(codes, colour, colour_name)
     columns = min(3, len(points))
@@ -183,13 +184,13 @@ def latent_scatter(
         else:
             for i, value in enumerate(classes):
                 kind = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE)]}
-                axes.scatter(*xy[order == i].T, label=str(value), **kind, **style)
+                axes.scatter(*xy[order == i].T, label=_named(value, names), **kind, **style)
     figure.supxlabel(x_label, fontsize=_LABEL, color=_INK)
     figure.supylabel(y_label, fontsize=_LABEL, color=_INK)
     if next(iter(codes.values())).shape[1] == 1:
         # The vertical axis says already what the colours mean.
         if classes is not None:
-            panels[0].set_yticks(_as_numbers(classes), [str(value) for value in classes])
+            panels[0].set_yticks(_as_numbers(classes), [_named(value, names) for value in classes])
     elif classes is not None:
         _legend(figure, panels[0], colour_name)
     elif colour is not None:
@@ -199,6 +200,10 @@ def latent_scatter(
         bar.ax.tick_params(labelsize=_TICK, colors=_MUTED)
         bar.ax.spines[:].set_visible(False)
     return figure
+
+
+def _named(value: Any, names: Sequence[str]) -> str:
+    return names[value] if names and 0 <= value < len(names) else str(value)
 
 
 def _legend(figure: Figure, panel: Axes, title: str) -> None:

@@ -54,7 +54,7 @@ class Scatter(_Figure):
             name = "label" if data.labels is not None else (data.factor_names or ("",))[0]
         values = _attribute(data, name) if name else None
         codes = {data.name: model.encode(data.images)}
-        save_figure(self.out, latent_scatter(codes, values, name, name == "label"))
+        save_figure(self.out, latent_scatter(codes, values, name, name == "label", data.label_names))
         return _said(self.out, f"{len(data.images):,} codes")
 
 
@@ -78,18 +78,15 @@ class Grid(_Figure):
         if self.span == "prior":
             chosen = _dimensions(list(self.dimensions) if wide > 1 else [1, 1], wide)
             plane = latent.latent_plane(wide, (chosen[0], chosen[1]))
-            x = y = latent.prior_quantiles(self.size)
+            x = latent.prior_quantiles(self.size)
+            y = x if wide > 1 else np.zeros(1)
             title = "decoded at quantiles of the prior"
         else:
             codes = model.encode(data.images)
-            plane = latent.data_plane(codes)
-            low, high = (end(plane.points(codes), 0) for end in (np.min, np.max))
-            x, y = (np.linspace(low[i], high[i], self.size) for i in range(2))
+            plane, x, y = latent.data_grid(codes, self.size)
             title = f"decoded over the range of {len(codes):,} codes of {data.name}"
-        y = y if wide > 1 else np.zeros(1)
-        spots = latent.grid_codes(plane, x, y)
-        images = model.decode(spots.reshape(-1, wide)).reshape(len(y), len(x), *spec.input_shape)
-        save_figure(self.out, latent_figures.grid_map(images, x, y, plane.names, title))
+        shown = latent_figures.decoded_map(model.decode, plane, x, y)
+        save_figure(self.out, latent_figures.grid_maps({title: shown}))
         return _said(self.out, f"{len(y)} × {len(x)} codes, decoded")
 
 

@@ -1,50 +1,71 @@
 """Figures of a walk through the latent space: grid maps and labelled rows of images."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from ae_core.figures import PALETTE
+from ae_core.figures import DPI, PALETTE
+from ae_core.latent import Plane, grid_codes
 from ae_core.pictures import displayable, grid
 
 _INK, _MUTED, _RULE = "#222222", "#555555", "#d9d9d9"
 _TITLE, _LABEL = 13, 12
-_MAX_SIDE = 9.0
+_MAX_SIDE = {1: 9.0, 2: 6.0}
+"""Inches of the longer side of a map, alone and beside another."""
 
 
-def grid_map(
-    images: Float[np.ndarray, "Y X H W C"],
+class GridMap(NamedTuple):
+    """Decoded images in the order of a picture, and where their codes lie."""
+
+    images: Float[np.ndarray, "Y X H W C"]
+    x: Float[np.ndarray, " X"]
+    """From left to right."""
+    y: Float[np.ndarray, " Y"]
+    """From the bottom to the top row."""
+    names: tuple[str, str]
+    """Of the axes; the second is empty where there is one row and no second axis."""
+
+
+def decoded_map(
+    decode: Callable[[np.ndarray], np.ndarray],
+    plane: Plane,
     x: Float[np.ndarray, " X"],
     y: Float[np.ndarray, " Y"],
-    names: tuple[str, str],
-    title: str,
-) -> Figure:
-    """Draw decoded images where their codes lie: x from left to right, y from the bottom to the top row.
+) -> GridMap:
+    """Return the images that hang at each pair of values in a plane of the latent space."""
+    images = decode(grid_codes(plane, x, y).reshape(-1, plane.axes.shape[1]))
+    return GridMap(images.reshape(len(y), len(x), *images.shape[1:]), x, y, plane.names)
 
-    ``names`` are those of the axes; the second may be empty, where there is one row and no second axis.
-    """
-    rows, columns = images.shape[:2]
-    sheet = grid(displayable(images.reshape(-1, *images.shape[2:])), columns)
-    tall, wide = sheet.shape[:2]
-    scale = _MAX_SIDE / max(tall, wide, 1)
+
+def grid_maps(maps: Mapping[str, GridMap]) -> Figure:
+    """Draw one or two maps, beside each other, each below its title."""
+    sheets = [grid(displayable(m.images.reshape(-1, *m.images.shape[2:])), m.images.shape[1]) for m in maps.values()]
+    most = max(max(sheet.shape[:2]) for sheet in sheets)
+    dots = _MAX_SIDE[len(maps)] * DPI / most
+    scale = (math.floor(dots) if dots >= 1 else dots) / DPI  # each pixel as many dots as the next
     left, bottom, top, right = 1.15, 0.8, 0.5, 0.15
-    width, height = max(wide * scale, 2.5), max(tall * scale, 0.4)
-    figure = Figure((left + width + right, bottom + height + top), facecolor="white")
-    total = figure.get_size_inches()
-    axes = figure.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
-    axes.imshow(_colour(sheet), extent=(0, columns, 0, rows), aspect="auto", interpolation="nearest")
-    for side, values, name in (("x", x, names[0]), ("y", y, names[1])):
-        places = np.arange(0, len(values), -(-len(values) // 7))
-        ticks = [number(values[i]) for i in places]
-        axes.set(**{f"{side}ticks": places + 0.5 if name else [], f"{side}ticklabels": ticks if name else []})
-        axes.set(**{f"{side}label": name})
-    axes.tick_params(labelsize=_LABEL, color=_RULE, labelcolor=_MUTED)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(fontsize=_TITLE, color=_INK)
-    axes.set_title(title, loc="left", fontsize=_TITLE, color=_INK)
-    axes.spines[:].set_visible(False)
+    widths, heights = ([max(sheet.shape[i] * scale, least) for sheet in sheets] for i, least in ((1, 2.5), (0, 0.4)))
+    total = sum(widths) + (left + right) * len(maps), bottom + max(heights) + top
+    figure = Figure(total, facecolor="white")
+    start = left
+    for (title, shown), sheet, width, height in zip(maps.items(), sheets, widths, heights, strict=True):
+        axes = figure.add_axes((start / total[0], bottom / total[1], width / total[0], height / total[1]))
+        start += width + right + left
+        axes.imshow(_colour(sheet), extent=(0, len(shown.x), 0, len(shown.y)), aspect="auto", interpolation="nearest")
+        for side, values, name in (("x", shown.x, shown.names[0]), ("y", shown.y, shown.names[1])):
+            places = np.arange(0, len(values), -(-len(values) // 7))
+            ticks = [number(values[i]) for i in places]
+            axes.set(**{f"{side}ticks": places + 0.5 if name else [], f"{side}ticklabels": ticks if name else []})
+            axes.set(**{f"{side}label": name})
+        axes.tick_params(labelsize=_LABEL, color=_RULE, labelcolor=_MUTED)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(fontsize=_TITLE, color=_INK)
+        axes.set_title(title, loc="left", fontsize=_TITLE, color=_INK)
+        axes.spines[:].set_visible(False)
     return figure
 
 

@@ -196,18 +196,20 @@ def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split
     heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs[1:]])
     whole = figures.Curve(curve.steps, curve.losses, steps, heldout)
     figures.save_figure(options.out / "loss.png", figures.loss_curves({engine.name: whole}))
-    colour, name, discrete = colouring(images)
     codes = {engine.name: model.encode(images.heldout)}
-    figures.save_figure(options.out / "latent.png", figures.latent_scatter(codes, colour, name, discrete))
+    figures.save_figure(options.out / "latent.png", figures.latent_scatter(codes, *colouring(images)))
 
 
-def colouring(images: Split) -> tuple[np.ndarray | None, str, bool]:
-    """Return what to colour held-out codes by, its name, and whether it is a class: labels, else the first factor."""
+def colouring(images: Split) -> tuple[np.ndarray | None, str, bool, tuple[str, ...]]:
+    """Return what to colour held-out codes by: labels, else the first factor.
+
+    With its name, whether it is a class, and the names of the classes where they have any.
+    """
     if images.data.labels is not None:
-        return images.data.labels[images.heldout_indices], "label", True
+        return images.data.labels[images.heldout_indices], "label", True, images.data.label_names
     if images.data.factors is not None:
-        return images.data.factors[images.heldout_indices, 0], images.data.factor_names[0], False
-    return None, "", False
+        return images.data.factors[images.heldout_indices, 0], images.data.factor_names[0], False, ()
+    return None, "", False, ()
 
 
 def _thinned(losses: list[float]) -> figures.Curve:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ae_core import figures
+from ae_core import figures, latent, latent_figures
 from ae_core.cli import load_engine
 from ae_core.commands import Train
 from ae_core.environment import environment
@@ -35,8 +35,11 @@ PICTURES = {
     "reconstructions.png": "Held-out images, both twins' reconstructions, and their difference",
     "loss.png": "Training loss at each step and held-out loss after each epoch",
     "latent.png": "Codes of the held-out images",
+    "grid.png": "The latent space, decoded over the range of the held-out images' codes",
     "throughput.png": "Training throughput, images per second",
 }
+MAP_SIZE = 10
+"""Images along each side of the map of the latent space."""
 
 
 def _default_out() -> Path:
@@ -168,11 +171,14 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
     """Draw the figures, and note how far apart the trained twins are; that is chaos, not identity, and not judged."""
     recon: dict[str, np.ndarray] = {}
     codes: dict[str, np.ndarray] = {}
+    maps: dict[str, latent_figures.GridMap] = {}
     curves: dict[str, figures.Curve] = {}
     per_epoch = -(-len(images.train) // spec.training.batch_size)
     for twin, name in TWINS.items():
         model = load_engine(twin).infer(spec, load_weights(options.out / twin / FILES[0]).tensors)
-        recon[name], codes[name] = model.reconstruct(images.heldout), model.encode(images.heldout)
+        codes[name] = model.encode(images.heldout)
+        recon[name] = model.decode(codes[name])
+        maps[name] = latent_figures.decoded_map(model.decode, *latent.data_grid(codes[name], MAP_SIZE))
         run = report["training"][twin]
         heldout = np.array(run["heldout_losses"][1:])
         steps, losses = np.array(run["curve"]["steps"]), np.array(run["curve"]["losses"])
@@ -192,6 +198,7 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
         "reconstructions.png": lambda: figures.image_rows({n: r[shown] for n, r in rows.items()}, {difference}),
         "loss.png": lambda: figures.loss_curves(curves),
         "latent.png": lambda: figures.latent_scatter(codes, *colouring(images)),
+        "grid.png": lambda: latent_figures.grid_maps(maps),
         "throughput.png": lambda: figures.throughput(rates),
     }
     return {name: figures.to_png(function()) for name, function in draw.items()}

@@ -38,7 +38,14 @@ def cans(count: int, size: tuple[int, int] = (32, 32), seed: int = 0, channels: 
         raise DataError(f"cans: count is {count}, must be 1 to {MAX_COUNT:,}")
     low, high = np.array([WIDTHS, HEIGHTS]).T
     factors = generator(seed, "cans").uniform(low, high, size=(count, 2))
-    return Dataset("cans", draw_cans(factors, size, channels), factors=factors, factor_names=FACTOR_NAMES)
+    images = draw_cans(factors, size, channels)
+    return Dataset(
+        "cans",
+        images,
+        factors=factors,
+        factor_names=FACTOR_NAMES,
+        draw=lambda _, others: draw_cans(others, size, channels),
+    )
 
 
 def draw_cans(

@@ -1,5 +1,6 @@
 """What a data set is, and how its images are brought to the shape that a spec wants."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,6 +34,10 @@ class DataOptions:
 DEFAULT_OPTIONS = DataOptions()
 
 
+Draw = Callable[[Int64[np.ndarray, " N"] | None, Float64[np.ndarray, "N F"]], Float32[np.ndarray, "N H W C"]]
+"""Draws images of given labels and factors."""
+
+
 class Dataset(NamedTuple):
     """Images in [0, 1] with, where they are known, their labels and the factors that made them."""
 
@@ -41,3 +46,7 @@ class Dataset(NamedTuple):
     labels: Int64[np.ndarray, " N"] | None = None
     factors: Float64[np.ndarray, "N F"] | None = None
     factor_names: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
+    """What the labels mean, label 0 first; empty where they are their own names."""
+    draw: Draw | None = None
+    """Of a procedural data set: makes other images, of the same shape, as these were made."""

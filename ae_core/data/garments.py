@@ -19,6 +19,7 @@ ankle boot                 toe to heel            of the shaft                  
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +77,8 @@ def garments(count: int, size: tuple[int, int] = (32, 32), seed: int = 0, channe
     draws = generator(seed, "garments").random((-(-count // classes), classes, 1 + len(FACTOR_NAMES)))
     labels = draws[..., 0].argsort(axis=1, kind="stable").reshape(-1)[:count].astype(np.int64)
     factors = draws[..., 1:].reshape(-1, len(FACTOR_NAMES))[:count]
-    return Dataset("garments", draw_garments(labels, factors, size, channels), labels, factors, FACTOR_NAMES)
+    draw = partial(draw_garments, size=size, channels=channels)
+    return Dataset("garments", draw(labels, factors), labels, factors, FACTOR_NAMES, GARMENT_NAMES, draw)
 
 
 def draw_garments(

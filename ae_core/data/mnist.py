@@ -6,6 +6,7 @@ import numpy as np
 
 from ae_core.data.dataset import Dataset
 from ae_core.data.download import download
+from ae_core.data.garments import GARMENT_NAMES
 from ae_core.data.idx import read_idx
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError
@@ -53,7 +54,8 @@ def mnist(name: str, folder: Path) -> Dataset:
     labels = _joined(arrays[1::2], where)
     if labels.shape != images.shape[:1]:
         raise DataError(f"{where}: labels are {labels.shape}, must be ({len(images)},), one for each image")
-    return Dataset(name, images, labels=labels.astype(np.int64))
+    names = GARMENT_NAMES if name == "fashion-mnist" else ()
+    return Dataset(name, images, labels=labels.astype(np.int64), label_names=names)
 
 
 def _joined(parts: list[np.ndarray], where: str) -> np.ndarray:

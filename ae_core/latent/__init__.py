@@ -13,6 +13,7 @@ from ae_core.latent.outliers import Scores as Scores
 from ae_core.latent.outliers import fit_detector as fit_detector
 from ae_core.latent.outliers import upper_quantile as upper_quantile
 from ae_core.latent.plane import Plane as Plane
+from ae_core.latent.plane import data_grid as data_grid
 from ae_core.latent.plane import data_plane as data_plane
 from ae_core.latent.plane import grid_codes as grid_codes
 from ae_core.latent.plane import latent_plane as latent_plane

@@ -68,6 +68,19 @@ def prior_quantiles(size: int) -> Float64[np.ndarray, " S"]:
     return np.array([prior.inv_cdf((i + 0.5) / size) for i in range(size)])
 
 
+def data_grid(
+    codes: Float[np.ndarray, "N L"], size: int
+) -> tuple[Plane, Float64[np.ndarray, " S"], Float64[np.ndarray, " Y"]]:
+    """Return the plane of the codes and ``size`` values along each of its axes, evenly over the range of the codes.
+
+    Of one latent number the second axis has one value, 0.
+    """
+    plane = data_plane(codes)
+    points = plane.points(codes)
+    x, y = (np.linspace(points[:, i].min(), points[:, i].max(), size) for i in range(2))
+    return plane, x, y if codes.shape[1] > 1 else np.zeros(1)
+
+
 def grid_codes(plane: Plane, x: Float[np.ndarray, " X"], y: Float[np.ndarray, " Y"]) -> Float64[np.ndarray, "Y X L"]:
     """Return the codes at each pair of values, the largest y in the first row, as a picture shows them."""
     points = np.stack(np.meshgrid(x, y[::-1]), -1).astype(np.float64)

@@ -129,8 +129,10 @@ def sap(codes: Float[np.ndarray, "N L"], factors: Float[np.ndarray, "N F"]) -> F
 def monotone(paths: Float[np.ndarray, "P T L"]) -> float:
     """Return the share of paths of codes that never turn back: each step has a part, above 0, along the whole way.
 
-    A path holds the codes of images of which one factor grows and the others stay. From 0 to 1, where the latent space
-    has no fold; of P paths as drawn, so that its own error is about √(share·(1 − share) / P).
+    A path holds the codes of images of which one factor grows and the others stay. With s = its steps, a path counts
+    where s·Σs > 0 for every s: its shadow on the line from its first code to its last moves forwards all the time, so
+    that it neither folds back nor meets itself. From 0 to 1, where the latent space has no fold along any path; of P
+    paths as drawn, so that its own error is about √(share·(1 − share) / P).
     """
     steps = np.diff(paths.astype(np.float64), axis=1)
     along = (steps * steps.sum(1, keepdims=True)).sum(-1)

@@ -32,6 +32,13 @@ def test_any_size(shape):
     assert len(np.unique(dataset.images.reshape(5, -1), axis=0)) == 5
 
 
+@pytest.mark.parametrize("shape", [(12, 8, 1), (9, 10, 3)])
+def test_draws_others_as_it_was_drawn(shape):
+    data = load("cans", shape, DataOptions(count=12))
+    np.testing.assert_array_equal(data.draw(None, data.factors), data.images)
+    assert not np.array_equal(data.draw(None, 0.5 * data.factors), data.images)
+
+
 def test_chunks_leave_no_seam():
     """More cans than are drawn at a time give each the picture that it has alone."""
     dataset = cans(1_100)

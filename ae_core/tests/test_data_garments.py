@@ -66,6 +66,14 @@ def test_determined_by_the_seed():
     assert not np.array_equal(first.labels, other.labels)
 
 
+@pytest.mark.parametrize("shape", [(12, 8, 1), (9, 10, 3)])
+def test_draws_others_as_it_was_drawn(shape):
+    data = load("garments", shape, DataOptions(count=12))
+    np.testing.assert_array_equal(data.draw(data.labels, data.factors), data.images)
+    assert not np.array_equal(data.draw(data.labels, 1 - data.factors), data.images)
+    assert data.label_names[data.labels[0]] == module._GARMENTS[data.labels[0]].name
+
+
 def test_longer_set_begins_with_the_shorter():
     long, short = garments(1_003), garments(27)
     np.testing.assert_array_equal(long.images[:27], short.images)

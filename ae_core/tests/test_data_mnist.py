@@ -47,6 +47,14 @@ def test_found_on_disk(tmp_path, place, pack, suffix):
     _check(load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path)))
 
 
+def test_classes_of_garments_have_names(tmp_path):
+    for name in ("mnist", "fashion-mnist"):
+        _write(tmp_path / name)
+    named, digits = (load(name, (28, 28, 1), DataOptions(data_folder=tmp_path)) for name in ("fashion-mnist", "mnist"))
+    assert named.label_names[9] == "ankle boot"
+    assert digits.label_names == ()
+
+
 def test_own_folder_wins(tmp_path):
     """The files of one data set beside the folder of the other are not taken for it."""
     _write(tmp_path / "mnist")

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from ae_core.figures import Curve, image_rows, latent_scatter, loss_curves, save_figure, throughput, to_png
+from ae_core.figures import DPI, Curve, image_rows, latent_scatter, loss_curves, save_figure, throughput, to_png
+from ae_core.latent_figures import GridMap, grid_maps
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 10
@@ -44,6 +45,12 @@ def _rows(channels: int = 1, n: int = 12) -> dict[str, np.ndarray]:
     return {"original": images, "JAX": images / 2, "JAX − original": -images / 2, "none": images * 0}
 
 
+def _map(columns: int = 3, rows: int = 2, side: int = 8) -> GridMap:
+    images = RNG.random((rows, columns, side, side, 1))
+    names = "latent 1", "latent 2" if rows > 1 else ""
+    return GridMap(images, np.arange(columns) - 1.0, np.arange(rows) * 2.0, names)
+
+
 CASES: dict[str, Callable[[], Figure]] = {
     "rows, gray": lambda: image_rows(_rows(1), {"JAX − original", "none"}),
     "rows, colour": lambda: image_rows(_rows(3), {"JAX − original"}),
@@ -62,6 +69,10 @@ CASES: dict[str, Callable[[], Figure]] = {
     "four panels": lambda: latent_scatter({name: _codes(2) for name in "abcd"}, LABELS, "digit", False),
     "wide latents, one sample": lambda: latent_scatter({"JAX": _codes(5, n=1)}, None, "", False),
     "wide latents, diverged": lambda: latent_scatter({"JAX": _codes(5) * np.nan}, LABELS, "digit", True),
+    "map": lambda: grid_maps({"decoded": _map()}),
+    "map, one latent": lambda: grid_maps({"decoded": _map(rows=1)}),
+    "map, more pixels than dots": lambda: grid_maps({"decoded": _map(10, 10, 128)}),
+    "maps": lambda: grid_maps({"JAX": _map(), "PyTorch": _map()}),
     "throughput": lambda: throughput({"JAX": 1234.5, "PyTorch": None}),
     "throughput, not measured": lambda: throughput({"JAX": None, "PyTorch": None}),
 }
@@ -160,6 +171,28 @@ def test_classes_have_a_legend_and_look_different() -> None:
         for points in figure.axes[0].collections
     }
     assert len(looks) == 10
+
+
+def test_maps_show_each_image_where_its_code_lies() -> None:
+    maps = {"JAX": _map(), "PyTorch": _map()}
+    figure = grid_maps(maps)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(maps)
+    for axes, shown in zip(figure.axes, maps.values(), strict=True):
+        sheet = _pixels(axes)[..., 0]
+        # a gap of one pixel between images of eight; the picture's first row is the first of the map
+        np.testing.assert_allclose(sheet[:8, 18:26], shown.images[0, 2, ..., 0], atol=1e-7)
+        np.testing.assert_allclose(sheet[9:, :8], shown.images[1, 0, ..., 0], atol=1e-7)
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["−1", "0", "1"]
+        assert [text.get_text() for text in axes.get_yticklabels()] == ["0", "2"]
+        box = axes.get_window_extent()
+        dots = box.width * DPI / figure.dpi / sheet.shape[1], box.height * DPI / figure.dpi / sheet.shape[0]
+        np.testing.assert_allclose(dots, np.round(dots[0]), rtol=1e-12)  # each pixel as many dots as the next
+
+
+def test_classes_are_called_by_their_names() -> None:
+    figure = latent_scatter({"JAX": _codes(2)}, LABELS % 3, "label", True, ("shirt", "bag"))
+    assert {"shirt", "bag", "2"} <= set(_texts(figure))  # what has no name is its own
+    assert not {"0", "1"} & {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 def test_throughput_says_its_numbers() -> None:

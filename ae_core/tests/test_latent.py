@@ -89,6 +89,19 @@ def test_a_narrow_latent_space_is_its_own_plane(wide, names):
     np.testing.assert_array_equal(plane.codes(plane.points(codes)), codes)
 
 
+@pytest.mark.parametrize("wide", [1, 2, 5])
+def test_data_grid_spans_the_codes(wide):
+    codes = normal((50, wide), 0, "codes") * np.arange(1, wide + 1) + 3
+    plane, x, y = latent.data_grid(codes, 4)
+    points = plane.points(codes)
+    for i, values in enumerate((x, y) if wide > 1 else (x,)):
+        np.testing.assert_allclose(values, np.linspace(points[:, i].min(), points[:, i].max(), 4), rtol=1e-15)
+    assert y.shape == ((4,) if wide > 1 else (1,))
+    # the code with the least first coordinate hangs in the first column
+    left = latent.grid_codes(plane, x, y)[:, 0]
+    np.testing.assert_allclose(plane.points(left)[:, 0], points[:, 0].min(), atol=1e-13)
+
+
 def test_grid_codes_lie_as_a_picture_shows_them():
     grid = latent.grid_codes(latent.latent_plane(4, (1, 3)), np.array([1.0, 2, 3]), np.array([-5.0, 5]))
     assert grid.shape == (2, 3, 4)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ae_core import cli, latent
-from ae_core.data import cans, load
+from ae_core.data import cans, draw_cans, garments, load
 from ae_core.evaluation import evaluate
 from ae_core.init import initial_weights
 from ae_core.spec import DenseBackbone, GaussianBottleneck, GaussianLikelihood, PlainBottleneck, Spec
@@ -172,14 +172,17 @@ METRICS = {
     "mse", "psnr", "ssim", "bce", "bce_bits", "elbo", "elbo_bits", "log_likelihood", "log_likelihood_bits",
     "active_units", "kl", "energy_recon", "energy_gaussian", "energy_mixture", "energy_prior", "trustworthiness",
     "knn_agreement", "linear_r2", "smooth_r2", "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_error",
+    "monotone",
 }  # fmt: skip
 DENSITY = {"elbo", "elbo_bits", "log_likelihood", "log_likelihood_bits", "active_units", "kl"}
-KNOWN = {"linear_r2", "smooth_r2", "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_error"}
+KNOWN = {"linear_r2", "smooth_r2", "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_error", "monotone"}
 MISSING = {
     ("plain", "cans"): DENSITY | {"ssim", "knn_agreement", "energy_prior"},
     ("plain", "digits"): DENSITY | KNOWN | {"ssim", "energy_prior"},
     ("vae", "cans"): {"ssim", "knn_agreement"},
-    ("one", "cans"): DENSITY | {"ssim", "knn_agreement", "energy_prior"} | KNOWN - {"linear_r2", "smooth_r2"},
+    ("one", "cans"): DENSITY
+    | {"ssim", "knn_agreement", "energy_prior"}
+    | KNOWN - {"linear_r2", "smooth_r2", "monotone"},
     ("large", "cans"): {"bce", "bce_bits", "knn_agreement"},
 }
 
@@ -226,9 +229,39 @@ def test_few_images_are_measured_as_far_as_it_goes():
     assert result.metrics.keys() | result.missing.keys() == METRICS
     still = data._replace(images=np.repeat(data.images[:1], 60, 0), factors=np.ones((60, 2)))
     result = evaluate(_model("plain"), SPECS["plain"], still)
-    assert result.missing["linear_r2"] == "the factors do not vary"
+    assert result.missing["linear_r2"] == result.missing["monotone"] == "the factors do not vary"
     assert result.missing["energy_mixture"] == "the codes are all the same"
     assert result.metrics["energy_gaussian"].value >= 0
+
+
+def _reader(code):
+    """A model whose codes are a function of the brightness of an image, as the twins' are of more."""
+    model = _model("plain")
+    model.encode = lambda images: np.stack([code(images.mean((1, 2, 3))), np.zeros(len(images))], 1)
+    return model
+
+
+def test_walks_are_of_images_drawn_anew():
+    """A can grows brighter with its width and with its height, and a code that turns back shows it."""
+    data = cans(60, (8, 8))
+    drawn = []
+    data = data._replace(draw=lambda labels, factors: drawn.append((labels, factors)) or draw_cans(factors, (8, 8)))
+    parts = evaluate(_reader(lambda light: light), SPECS["plain"], data).metrics["monotone"].parts
+    assert parts == {"width": 1, "height": 1}
+    for i, (labels, factors) in enumerate(drawn):
+        assert labels is None
+        walks = factors.reshape(60, 17, 2)
+        ends = data.factors[:, i].min(), data.factors[:, i].max()
+        np.testing.assert_allclose(walks[:, :, i], np.broadcast_to(np.linspace(*ends, 17), (60, 17)), rtol=1e-15)
+        np.testing.assert_array_equal(walks[:, :, 1 - i], np.broadcast_to(data.factors[:, 1 - i, None], (60, 17)))
+    turning = evaluate(_reader(lambda light: (light - light.mean()) ** 2), SPECS["plain"], data).metrics["monotone"]
+    assert turning.value < 0.5
+    assert turning.value == pytest.approx(np.mean(list(turning.parts.values())))
+    labelled = garments(60, (8, 8))
+    draw = labelled.draw
+    labelled = labelled._replace(draw=lambda labels, factors: drawn.append(labels) or draw(labels, factors))
+    evaluate(_reader(lambda light: light), SPECS["plain"], labelled)
+    np.testing.assert_array_equal(drawn[-1], labelled.labels.repeat(17))
 
 
 def test_a_diverged_model_is_refused(tmp_path, weights, capsys):

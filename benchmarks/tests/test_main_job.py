@@ -12,7 +12,7 @@ from ae_core.program import run_program
 from benchmarks.main_job import MainJob, run_main_job
 
 TRAINED = {"losses", "heldout_loss", "images_per_second", "seconds", "variant"}
-FIGURES = {"reconstructions.png", "loss.png", "latent.png", "throughput.png"}
+FIGURES = {"reconstructions.png", "loss.png", "latent.png", "grid.png", "throughput.png"}
 SMALL = ["--preset", "dense-digits", "--data", "digits", "--epochs", "2"]
 
 
