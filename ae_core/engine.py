@@ -51,6 +51,15 @@ class Steps(NamedTuple):
     """Learning rate of each step."""
 
 
+class Memory(NamedTuple):
+    """All that training changes. Either twin goes on from it, whichever gave it."""
+
+    step: int
+    """Steps taken."""
+    tensors: dict[str, np.ndarray]
+    """Parameters, running statistics and moments, in PyTorch's names and layouts; moments begin with their slot."""
+
+
 @runtime_checkable
 class Inference(Protocol):
     """A model with weights. Any number of images is taken, a batch at a time."""
@@ -97,6 +106,14 @@ class Trainer(Protocol):
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the present weights."""
+        ...
+
+    def memory(self) -> Memory:
+        """Return a copy of all that training changes."""
+        ...
+
+    def remember(self, memory: Memory) -> None:
+        """Go on from there, as the training would have that it was taken from."""
         ...
 
 

@@ -1,6 +1,7 @@
 """Many training steps in one dispatch, compiled once, on one device or on a mesh of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -13,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from ae_core.spec import Spec
+from ae_core.spec import Schedule, Spec, Training
 from ae_jax.gradients import AXIS, divided
 from ae_jax.model import Variables, build
 from ae_jax.plan import Division
@@ -41,12 +42,26 @@ def replicated(devices: int) -> NamedSharding:
     return NamedSharding(mesh_of(devices), P())
 
 
+def program_of(spec: Spec, train: bool = True) -> Spec:
+    """Return the spec that stands for all whose compiled functions are the same, so that each is compiled once.
+
+    What comes with the arguments is left out of it: learning rates, weights, and the shapes of batches. Without
+    ``train`` so is the optimiser.
+    """
+    training = spec.training
+    optimizer = replace(training.optimizer, learning_rate=1.0)
+    common = replace(training, optimizer=optimizer, schedule=Schedule(), batch_size=1, epochs=1)
+    common = common if train else Training(batch_size=1, epochs=1, precision=training.precision)
+    return replace(spec, initializer="glorot_uniform", training=common)
+
+
 @lru_cache(maxsize=64)
 def compiled_steps(
     spec: Spec, division: Division, plain_convolutions: bool = False
 ) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Return the compiled training steps of a spec: ``(state, images, inputs, count) -> (state, terms)``.
 
+    ``spec`` is a `program_of` the one to train, so that all of the same program share it.
     ``inputs`` are indices [K, R], weights [K, R], noise [K, R, L] and learning rates [K], with R rows as the division
     has them. One compilation serves any number of steps up to K, since the count is an argument, and a batch that is
     shorter, since its missing samples weigh 0. The state is donated. To be called through `one_at_a_time`.
@@ -83,6 +98,8 @@ def compiled_steps(
 @lru_cache(maxsize=256)
 def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..., Any]:
     """Return a compiled function of `Autoencoder` on a division's rows, as it is needed without a gradient.
+
+    ``spec`` is a `program_of` the model's, so that all of the same program share it.
 
     ``encode``, ``posterior`` ([B, 2, L]: mean and logvar), ``decode`` and ``reconstruct`` take variables and rows;
     ``evaluate`` takes weights of the rows too, and returns the weighted sum of each loss term on each device.

@@ -18,24 +18,25 @@ from ae_core.engine import (
     MAX_STEPS,
     RESIDENT_BYTES,
     Codes,
+    Memory,
     Steps,
     Tensors,
     check_posterior,
 )
 from ae_core.environment import usable_cores
 from ae_core.spec import Spec
-from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, replicated
+from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, program_of, replicated
 from ae_jax.model import Variables, build
 from ae_jax.plan import Division, Plan, divide
 from ae_jax.tensors import from_tensors, to_tensors
-from ae_jax.training import State, make_training
+from ae_jax.training import State, export_state, import_state, make_training
 
 
 class Inference:
     """A model with weights; see `ae_core.engine.Inference`."""
 
     def __init__(self, spec: Spec, tensors: Tensors) -> None:
-        self.spec = spec
+        self.spec, self.program = spec, program_of(spec, train=False)
         with _precision(spec):
             self.variables = from_tensors(tensors, spec.training.precision)
 
@@ -65,7 +66,7 @@ class Inference:
         result, done = np.empty(0), 0
         with _precision(self.spec):
             for division, variables, rows, size in _batches(self.spec, self.variables, array):
-                part = np.asarray(compiled_inference(self.spec, name, division)(variables, rows))[:size]
+                part = np.asarray(compiled_inference(self.program, name, division)(variables, rows))[:size]
                 if size == len(array):
                     return part
                 result = result if done else np.empty((len(array), *part.shape[1:]), part.dtype)
@@ -83,7 +84,7 @@ class Trainer:
     def __init__(
         self, spec: Spec, tensors: Tensors, images: Float[np.ndarray, "N H W C"], plan: Plan | None = None
     ) -> None:
-        self.spec = spec
+        self.spec, self.program = spec, program_of(spec)
         self.images = images
         self.plan = plan or Plan()
         self.division = divide(spec, spec.training.batch_size, self.plan)
@@ -142,7 +143,7 @@ class Trainer:
 
     def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
         with _precision(self.spec):
-            run = compiled_steps(self.spec, self.division, self.plan.plain_convolutions)
+            run = compiled_steps(self.program, self.division, self.plan.plain_convolutions)
             self.state, terms = one_at_a_time(run, self.state, images, inputs, count)
             return {name: np.asarray(values, np.float64)[:count] for name, values in terms.items()}
 
@@ -153,6 +154,16 @@ class Trainer:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the present weights."""
         return to_tensors(self.state.variables)
+
+    def memory(self) -> Memory:
+        """Return a copy of all that training changes."""
+        return Memory(int(self.state.step), export_state(self.state))
+
+    def remember(self, memory: Memory) -> None:
+        """Go on from there, as the training would have that it was taken from."""
+        with _precision(self.spec):
+            precision = self.spec.training.precision
+            self.state = self._everywhere(import_state(self.state, memory.tensors, memory.step, precision))
 
 
 class JaxEngine:
@@ -200,10 +211,11 @@ class JaxEngine:
 
 def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str, float]:
     totals: dict[str, float] = {}
+    program = program_of(spec, train=False)
     with _precision(spec):
         for division, given, part, size in _batches(spec, variables, images):
             weight = (np.arange(len(part)) < size).astype(part.dtype)
-            sums = compiled_inference(spec, "evaluate", division)(given, part, weight)
+            sums = compiled_inference(program, "evaluate", division)(given, part, weight)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(np.asarray(value, np.float64).sum())
     return {name: total / len(images) for name, total in totals.items()}

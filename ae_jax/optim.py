@@ -4,6 +4,7 @@ The learning rate is an argument of each training step, so that both twins recei
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +13,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ae_core.spec import SGD, AdamW, Training
-from ae_jax.tensors import to_tensors
+from ae_core.spec import SGD, AdamW, Precision, Training
+from ae_jax.tensors import from_tensors, to_tensors
+
+_SLOTS = {"exp_avg": "mu", "exp_avg_sq": "nu", "momentum_buffer": "trace"}
+"""PyTorch's names of what an optimiser remembers, and Optax's."""
 
 
 def make_optimizer(training: Training) -> optax.GradientTransformation:
@@ -36,14 +40,25 @@ def clip_by_global_norm(max_norm: float | None) -> optax.GradientTransformation:
 
 def moments(state: Any) -> dict[str, np.ndarray]:
     """Return what the optimiser remembers, under PyTorch's names: ``exp_avg.…``, ``momentum_buffer.…``."""
-    slots = {"exp_avg": "mu", "exp_avg_sq": "nu", "momentum_buffer": "trace"}
-    found = {slot: optax.tree_utils.tree_get(state, key) for slot, key in slots.items()}
+    found = {slot: optax.tree_utils.tree_get(state, key) for slot, key in _SLOTS.items()}
     return {
         f"{slot}.{name}": tensor
         for slot, tree in found.items()
         if tree is not None
         for name, tensor in to_tensors({"params": tree}).items()
     }
+
+
+def with_moments(state: Any, tensors: Mapping[str, np.ndarray], step: int, precision: Precision) -> Any:
+    """Return the optimiser's state with what `moments` gave after so many steps; other tensors are left out."""
+    found: dict[str, Any] = {}
+    for slot, key in _SLOTS.items():
+        own = {name.removeprefix(f"{slot}."): t for name, t in tensors.items() if name.startswith(f"{slot}.")}
+        if own:
+            found[key] = from_tensors(own, precision)["params"]
+    if "mu" in found:
+        found["count"] = jnp.asarray(step, jnp.int32)
+    return optax.tree_utils.tree_set(state, **found)
 
 
 def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """Training as a pair of pure functions, ``init`` and ``step``, over a state that is a plain pytree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ae_core.spec import Precision
 from ae_jax.gradients import Gradients, whole_batch
 from ae_jax.layers import SampleWeight
 from ae_jax.model import Autoencoder, Variables
-from ae_jax.optim import make_optimizer, moments
-from ae_jax.tensors import to_tensors
+from ae_jax.optim import make_optimizer, moments, with_moments
+from ae_jax.tensors import from_tensors, tensor_shapes, to_tensors
 
 
 class State(NamedTuple):
@@ -66,3 +67,10 @@ def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> Tra
 def export_state(state: State) -> dict[str, np.ndarray]:
     """Return parameters, running statistics and moments under PyTorch's names; moments begin with their slot."""
     return {**to_tensors(state.variables), **moments(state.optimizer)}
+
+
+def import_state(state: State, tensors: Mapping[str, np.ndarray], step: int, precision: Precision) -> State:
+    """Return the state with what `export_state` gave after so many steps, in this twin or the other."""
+    own = {name: tensors[name] for name in tensor_shapes(state.variables)}
+    memory = with_moments(state.optimizer, tensors, step, precision)
+    return State(jnp.asarray(step, jnp.int32), from_tensors(own, precision), memory)

@@ -14,6 +14,7 @@ from ae_core.engine import (
     MAX_STEPS,
     RESIDENT_BYTES,
     Codes,
+    Memory,
     Steps,
     Tensors,
     check_posterior,
@@ -21,7 +22,7 @@ from ae_core.engine import (
 from ae_core.spec import Spec
 from ae_torch.model import Autoencoder
 from ae_torch.tensors import from_tensors, to_tensors
-from ae_torch.training import Batch, State, make_training
+from ae_torch.training import Batch, State, export_state, import_state, make_training
 from ae_torch.variants import Variant, choose, compiled, laid_out, with_variant
 
 
@@ -112,6 +113,14 @@ class Trainer:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of the present weights."""
         return to_tensors(self.state.model)
+
+    def memory(self) -> Memory:
+        """Return a copy of all that training changes."""
+        return Memory(int(self.state.step), export_state(self.state))
+
+    def remember(self, memory: Memory) -> None:
+        """Go on from there, as the training would have that it was taken from."""
+        self.state = import_state(self.state, memory.tensors, memory.step)
 
 
 class TorchEngine:

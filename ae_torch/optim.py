@@ -3,13 +3,15 @@
 The learning rate is an argument of each training step, so that both twins receive the same number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ae_core.spec import SGD, AdamW, Training
+
+_SLOTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 def make_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -48,3 +50,18 @@ def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, np.
             if isinstance(value, Tensor) and slot != "step":
                 found[f"{slot}.{name}"] = value.detach().cpu().numpy().copy("C")
     return found
+
+
+@torch.no_grad()
+def with_moments(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, np.ndarray], step: int
+) -> torch.optim.Optimizer:
+    """Return the optimiser, set to what `moments` gave after so many steps; other tensors are left out."""
+    for name, parameter in model.named_parameters():
+        own = {slot: tensors[f"{slot}.{name}"] for slot in _SLOTS if f"{slot}.{name}" in tensors}
+        memory = {slot: torch.empty_like(parameter).copy_(torch.from_numpy(t)) for slot, t in own.items()}
+        if "exp_avg" in memory:
+            memory["step"] = torch.tensor(float(step), dtype=torch.float32, device=parameter.device)
+        if memory:
+            optimizer.state[parameter] = memory
+    return optimizer

@@ -1,6 +1,6 @@
 """Training as a pair of functions, ``init`` and ``step``, over a state whose module and optimiser change in place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ae_torch.model import Autoencoder
-from ae_torch.optim import clip_by_global_norm, make_optimizer, moments
-from ae_torch.tensors import to_tensors
+from ae_torch.optim import clip_by_global_norm, make_optimizer, moments, with_moments
+from ae_torch.tensors import from_tensors, tensor_shapes, to_tensors
 
 
 class State(NamedTuple):
@@ -61,3 +61,9 @@ def make_training(model: Autoencoder) -> TrainingFunctions:
 def export_state(state: State) -> dict[str, np.ndarray]:
     """Return parameters, running statistics and moments; moments begin with their slot."""
     return {**to_tensors(state.model), **moments(state.model, state.optimizer)}
+
+
+def import_state(state: State, tensors: Mapping[str, np.ndarray], step: int) -> State:
+    """Return the state, set to what `export_state` gave after so many steps, in this twin or the other."""
+    model = from_tensors(state.model, {name: tensors[name] for name in tensor_shapes(state.model)})
+    return State(step, model, with_moments(model, state.optimizer, tensors, step))

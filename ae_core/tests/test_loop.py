@@ -63,6 +63,12 @@ class _Trainer:
     def tensors(self):
         return {"w": np.array([float(self.taken)])}
 
+    def memory(self):
+        raise NotImplementedError
+
+    def remember(self, memory):
+        raise NotImplementedError
+
 
 class _Engine:
     name = variant = "fake"

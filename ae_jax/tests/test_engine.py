@@ -17,6 +17,7 @@ from ae_core.loop import fit, make_steps
 from ae_core.rng import generator, normal
 from ae_core.spec import (
     SGD,
+    Adam,
     BatchNorm,
     ConvBackbone,
     DenseBackbone,
@@ -28,7 +29,7 @@ from ae_core.spec import (
     Training,
 )
 from ae_jax import engine
-from ae_jax.dispatch import compiled_inference, compiled_steps
+from ae_jax.dispatch import compiled_inference, compiled_steps, program_of
 from ae_jax.engine import ENGINE, Inference, Trainer
 from ae_jax.plan import divide
 from ae_jax.tensors import from_tensors, to_tensors
@@ -65,7 +66,7 @@ def forget():
 
 def _compilations(spec):
     """Number of programs that train this spec."""
-    return compiled_steps(spec, divide(spec, spec.training.batch_size), False)._cache_size()
+    return compiled_steps(program_of(spec), divide(spec, spec.training.batch_size), False)._cache_size()
 
 
 class _Silent:
@@ -113,7 +114,35 @@ def test_inference_compiles_once_for_large_sets():
         model.evaluate(_images(_DENSE, count))
     division = divide(_DENSE, 256, train=False)
     assert compiled_inference.cache_info().currsize == 2
-    assert [compiled_inference(_DENSE, name, division)._cache_size() for name in ("encode", "evaluate")] == [1, 1]
+    program = program_of(_DENSE, train=False)
+    assert [compiled_inference(program, name, division)._cache_size() for name in ("encode", "evaluate")] == [1, 1]
+
+
+SAME_PROGRAM = {
+    "learning rate": replace(_VAE.training, optimizer=Adam(learning_rate=0.5)),
+    "schedule": replace(_VAE.training, schedule=Schedule("cosine", 3, 0.1)),
+    "epochs": replace(_VAE.training, epochs=9),
+}
+OTHER_PROGRAM = {
+    "decay": replace(_VAE.training, optimizer=Adam(b1=0.5)),
+    "optimizer": replace(_VAE.training, optimizer=SGD()),
+    "clipping": replace(_VAE.training, clip_norm=1.0),
+    "precision": replace(_VAE.training, precision="float64"),
+    "batch": replace(_VAE.training, batch_size=16),
+}
+
+
+@pytest.mark.parametrize("name", [*SAME_PROGRAM, *OTHER_PROGRAM])
+@pytest.mark.usefixtures("forget")
+def test_what_comes_with_the_arguments_compiles_nothing(name):
+    other = replace(_VAE, training=(SAME_PROGRAM | OTHER_PROGRAM)[name])
+    for spec in (_VAE, other):
+        _trainer(spec).advance(make_steps(spec, _COUNT, 0, 0, 0, 1))
+        Inference(spec, _tensors(spec)).encode(_images(spec))
+    programs = 1 if name in SAME_PROGRAM else 2
+    assert compiled_steps.cache_info().currsize == programs
+    assert _compilations(_VAE) == 1
+    assert compiled_inference.cache_info().currsize == (2 if name == "precision" else 1)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
