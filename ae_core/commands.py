@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from ae_core.atlas_command import Atlas
 from ae_core.data import DataOptions, load
 from ae_core.engine import Engine
 from ae_core.errors import SpecError
@@ -149,5 +150,6 @@ Command = (
     | Annotated[Attribute, tyro.conf.subcommand("attribute")]
     | Annotated[Neighbours, tyro.conf.subcommand("neighbours")]
     | Annotated[Outliers, tyro.conf.subcommand("outliers")]
+    | Annotated[Atlas, tyro.conf.subcommand("atlas")]
     | Annotated[Info, tyro.conf.subcommand("info")]
 )

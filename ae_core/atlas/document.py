@@ -1,0 +1,64 @@
+"""An atlas as one web page: markup, style, script and data in one file, nothing from anywhere else."""
+
+import json
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from ae_core.atlas.content import Content
+
+SCRIPTS = ("decoder.js", "view.js", "spot.js", "walk.js", "atlas.js")
+
+
+def render(content: Content, model: str) -> str:
+    """Return the page; ``model`` says in a few words whose decoder it is."""
+    values = content.values
+    noun = values["noun"]
+    shown, of = values["shown"], values["all"]
+    part = f"{shown:,} {noun}s" if shown == of else f"{shown:,} of {of:,} {noun}s, evenly chosen"
+    return Template(_read("atlas.html")).substitute(
+        title=escape(f"Atlas of {values['name']}"),
+        lead=escape(f"{part}, each where the encoder put it. Point anywhere: the decoder makes what would be there."),
+        noun=escape(noun),
+        how=escape(_how(values)),
+        model=escape(model),
+        style=_read("atlas.css"),
+        data=_script_json(values),
+        script="\n".join(_read(name) for name in SCRIPTS),
+    )
+
+
+def _how(values: dict[str, Any]) -> str:
+    """Say how the page decodes, and how far it is from the true decode."""
+    live, far = values["live"], values["distance"]
+    numbers = f"largest {_number(far['largest'])}, root mean square {_number(far['rms'])}"
+    measured = (
+        f"Measured when the page was made, at {far['spots']} spots, the difference to the true decode, with black as 0 "
+        f"and white as 1: {numbers} of a pixel. A step of a screen is 0.0039."
+    )
+    wide = values["latent"] > 2
+    if live["kind"] == "page":
+        everywhere = f" Sliders and walks go through all {values['latent']} latents." if wide else ""
+        return (
+            f"Exact: the decoder itself is in this page, all its {live['numbers']:,} numbers as {live['storage']}, and "
+            f"runs on every movement.{everywhere} {measured}"
+        )
+    flat = " It knows nothing beyond this plane: walks stay in it, and there are no sliders." if wide else ""
+    return (
+        f"Blended: in place of the decoder this page has {live['columns']} × {live['rows']} pictures that it made, of "
+        f"which the four around a spot are blended.{flat} {measured}"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+00", "") if 0 < value < 0.001 else f"{value:.2g}"
+
+
+def _script_json(values: dict[str, Any]) -> str:
+    """Return JSON that no text in it can end before its end."""
+    return json.dumps(values, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+
+def _read(name: str) -> str:
+    return files("ae_core.atlas").joinpath(name).read_text(encoding="utf-8")
