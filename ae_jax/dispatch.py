@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from ae_core.spec import Schedule, Spec, Training
+from ae_jax.compiler import compiler_options
 from ae_jax.gradients import AXIS, divided
 from ae_jax.model import Variables, build
 from ae_jax.plan import Division
@@ -92,7 +93,7 @@ def compiled_steps(
         divided_inputs = (P(None, AXIS), P(None, AXIS), P(None, AXIS), P())
         specs = (P(), P(), divided_inputs, P())
         run = jax.shard_map(run, mesh=mesh_of(division.devices), in_specs=specs, out_specs=P(), check_vma=False)
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run, donate_argnums=0, compiler_options=compiler_options())
 
 
 @lru_cache(maxsize=256)
@@ -130,4 +131,4 @@ def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..
     if division.devices > 1:
         specs = (P(), *(P(AXIS),) * (2 if name == "evaluate" else 1))
         run = jax.shard_map(run, mesh=mesh_of(division.devices), in_specs=specs, out_specs=P(AXIS), check_vma=False)
-    return jax.jit(run)
+    return jax.jit(run, compiler_options=compiler_options())

@@ -178,7 +178,7 @@ class _Heat:
             "share_of_peak": rate / peak if peak else None,
             "rounds": len(samples),
             "cold": self.stages(key),
-            "warm": self.stages((side, variant, 1)),
+            "warm": None,
             "call_milliseconds": self.call(key),
             "break_even_step": self.break_even(key, step.value),
             "distance": next((r["distance"] for r in self.of("start") if _key(r) == key), None),
@@ -186,11 +186,11 @@ class _Heat:
         }
         memory = [r for r in self.of("memory") if _key(r) == key]
         if memory:
-            row |= {"peak_bytes": memory[0]["peak_bytes"], "base_bytes": memory[0]["base_bytes"]}
+            row |= {name: memory[0][name] for name in ("peak_bytes", "base_bytes")} | {"warm": memory[0]["stages"]}
         return row
 
     def stages(self, key: Key) -> dict[str, float] | None:
-        """Return seconds by stage of a start; of a copy, with what the first one had compiled in its cache."""
+        """Return seconds by stage of a start from an empty cache."""
         starts = [r for r in self.of("start") if _key(r) == key]
         return starts[0]["stages"] if starts else None
 

@@ -21,6 +21,7 @@ LEAST_ROUNDS = 5
 START_SECONDS, BLOCK_SECONDS = 900.0, 180.0
 """After which a worker that compiles, or takes steps, is given up."""
 DISAGREES = "does not agree"
+WARM_UP = "warm-up"
 FAR_BEHIND = 6.0
 """Who is so many times slower than the fastest takes part in `LEAST_ROUNDS` rounds only."""
 
@@ -112,9 +113,12 @@ class Heat:
             self.fail(entry, str(error))
 
     def race(self, stage: str) -> None:
-        """Time a block of each in turn, round after round, and note how much others were at work meanwhile."""
+        """Time a block of each in turn, round after round, and note how much others were at work meanwhile.
+
+        Before the first round each takes a block that does not count: after a long stop the first one is slow.
+        """
         neighbours = Neighbours()
-        for number in range(self.rounds):
+        for number in range(-1, self.rounds):
             for entry in list(self.handles):
                 if number >= LEAST_ROUNDS and self.far_behind(entry):
                     continue
@@ -125,10 +129,11 @@ class Heat:
                     self.fail(entry, str(error))
                     continue
                 neighbours.end(answer["cpu"])
-                self.note("block", entry, stage=stage, round=number, steps=self.steps[entry], **answer)
+                said = stage if number >= 0 else WARM_UP
+                self.note("block", entry, stage=said, round=number, steps=self.steps[entry], **answer)
                 if answer["fault"]:
                     self.fail(entry, answer["fault"])
-                else:
+                elif number >= 0:
                     self.seconds.setdefault(entry, []).append(answer["seconds"] / self.steps[entry])
         self.journal.add("neighbours", workload=self.workload.name, stage=stage, share=neighbours.share)
 

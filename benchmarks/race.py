@@ -22,7 +22,7 @@ from benchmarks.sides import SIDES, Side, choose_sides
 from benchmarks.workloads import Workload, choose_workloads
 
 QUICK = {
-    "jax": ("default", "vmap"),
+    "jax": ("default", "in turn", "vmap"),
     "torch": ("channels_last", "compile", "func+compile"),
     "flax": ("loop",),
 }
@@ -132,11 +132,11 @@ class _Race:
         return missing is None
 
     def launch(self, workload: Workload, entry: Entry) -> Handle:
-        """Start a worker whose cache holds only what its first copy compiled."""
+        """Start a worker; its cache holds what one like it has compiled before. Copies are equals: theirs is empty."""
         if not entry.copy:
             self.done, self.ahead = self.done + self.ahead, _guess(workload, entry)
         side = SIDES[entry.side]
-        cache = self.folder / "cache" / workload.name / entry.side / entry.variant.replace(" ", "-")
+        cache = self.folder / "cache" / workload.name / entry.side / f"{entry.variant}-{entry.copy}".replace(" ", "-")
         return Process(variables(side.framework, cache) | dict(side.environment))
 
     def once(self, side: str, request: dict[str, Any], timeout: float = START_SECONDS) -> dict[str, Any]:
@@ -153,13 +153,14 @@ class _Race:
         return Reference(np.load(values, allow_pickle=False), answer["rounding"])
 
     def memory(self, workload: Workload, entry: Entry, steps: int) -> None:
-        """Measure memory in a process that does nothing else."""
+        """Measure memory in a process that does nothing else, and how long it took to start with a warm cache."""
         handle = self.launch(workload, entry)
         opening = {"side": entry.side, "workload": workload.name, "variant": entry.variant}
         try:
             opened = handle.ask({"do": "open", **opening, "values": str(self.folder / "unread.npy")}, START_SECONDS)
             peak = handle.ask({"do": "memory", "steps": max(steps, MEMORY_STEPS)}, BLOCK_SECONDS)
-            self.note("memory", workload, entry, base_bytes=opened["base_bytes"], **peak)
+            found = {"base_bytes": opened["base_bytes"], "stages": opened["stages"]}
+            self.note("memory", workload, entry, **found, **peak)
         except WorkerError as error:
             self.note("failure", workload, entry, reason=f"memory: {error}")
         finally:

@@ -72,7 +72,7 @@ def _jax(workload: Workload) -> tuple[str, ...]:
     conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
     grids: dict[Phase, tuple[str, ...]] = {
         "train": conv if workload.convolves and workload.same else ("default", "one device", "single steps"),
-        "many": ("vmap", "vmap, single steps"),
+        "many": ("in turn", "vmap", "vmap, single steps"),
         "quality": ("default",),
     }
     return grids.get(workload.phase, ("default",))
@@ -81,7 +81,7 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 def _torch(workload: Workload) -> tuple[str, ...]:
     grids: dict[Phase, tuple[str, ...]] = {
         "train": TORCH_TRAIN,
-        "many": ("func", "func+compile"),
+        "many": ("func", "func+compile", "in turn"),
         "quality": ("channels_last", "compile"),
     }
     return grids.get(workload.phase, TORCH_INFER)

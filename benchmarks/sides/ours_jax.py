@@ -3,17 +3,23 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 import ae_core.engine
 import ae_jax
 from ae_core.environment import usable_cores
+from ae_jax.compiler import compiler_options
+from ae_jax.dispatch import mesh_of, one_at_a_time, replicated
 from ae_jax.engine import ENGINE, Inference, Trainer
+from ae_jax.gradients import AXIS
 from ae_jax.plan import Plan
 from benchmarks.sides import Runner
 from benchmarks.sides.engine import Inferring, Training
@@ -30,36 +36,55 @@ PLANS: dict[str, Plan | None] = {
 
 
 class Many:
-    """Models of one spec in one program: the training step, mapped over a stack of states."""
+    """Models of one spec in one program, in one of two orders.
 
-    def __init__(self, workload: Workload, numbers: Material, single: bool) -> None:
+    ``vmap``: each step of all models at once. ``in turn``: each device has its share of the models, and takes all of a
+    dispatch's steps with one before it goes on to the next, so that a model's state stays in the cache. Models do not
+    know of each other: the order does not change their numbers.
+    """
+
+    def __init__(self, workload: Workload, numbers: Material, variant: str) -> None:
         training = ae_jax.make_training(ae_jax.build(workload.spec))
         states = [training.init(ae_jax.from_tensors(start, "float32")) for start in numbers.tensors]
         self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        self.single, self.count = single, len(numbers.steps.sizes)
+        self.single, self.count = variant.endswith("single steps"), len(numbers.steps.sizes)
         images, rates = numbers.images[numbers.steps.indices], numbers.steps.learning_rates.astype(np.float32)
         self.data = jnp.asarray(images), jnp.asarray(numbers.steps.noise, jnp.float32), jnp.asarray(rates)
-        step = jax.vmap(training.step, in_axes=(0, None))
 
-        def run(
-            state: ae_jax.State, data: tuple[Array, ...], first: Array, count: Array
-        ) -> tuple[ae_jax.State, Float[Array, "K M"]]:
+        def steps(
+            step: Callable[..., Any], states: ae_jax.State, data: tuple[Array, ...], first: Array, count: Array
+        ) -> tuple[ae_jax.State, Array]:
             def body(i: Array, carry: tuple[ae_jax.State, Array]) -> tuple[ae_jax.State, Array]:
-                state, losses = carry
-                state, terms = step(state, ae_jax.Batch(*(array[(first + i) % self.count] for array in data)))
-                return state, losses.at[i].set(terms["loss"])
+                states, losses = carry
+                states, terms = step(states, ae_jax.Batch(*(array[(first + i) % self.count] for array in data)))
+                return states, losses.at[i].set(terms["loss"])
 
-            losses = jnp.zeros((self.count, workload.models), jnp.float32)
-            return lax.fori_loop(0, count, body, (state, losses))
+            losses = jnp.zeros((self.count, *states.step.shape), jnp.float32)
+            return lax.fori_loop(0, count, body, (states, losses))
 
-        self.run = jax.jit(run, donate_argnums=0)
+        def at_once(states: ae_jax.State, *inputs: Any) -> tuple[ae_jax.State, Array]:
+            return steps(jax.vmap(training.step, in_axes=(0, None)), states, *inputs)
+
+        def in_turn(states: ae_jax.State, *inputs: Any) -> tuple[ae_jax.State, Array]:
+            states, losses = lax.map(lambda state: steps(training.step, state, *inputs), states)
+            return states, losses.T
+
+        run = at_once
+        if variant == "in turn":
+            devices = next(n for n in range(jax.local_device_count(), 0, -1) if workload.models % n == 0)
+            mesh, shares = mesh_of(devices), P(AXIS)
+            ends = (shares, P(None, AXIS))
+            run = jax.shard_map(in_turn, mesh=mesh, in_specs=(shares, P(), P(), P()), out_specs=ends, check_vma=False)
+            self.state = jax.device_put(self.state, NamedSharding(mesh, shares))
+            self.data = jax.device_put(self.data, replicated(devices))
+        self.run = jax.jit(run, donate_argnums=0, compiler_options=compiler_options())
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "K M"]:
         """Return the loss of each step and model."""
         losses = []
         while steps:
             count = min(steps, 1 if self.single else self.count)
-            self.state, values = self.run(self.state, self.data, first, count)
+            self.state, values = one_at_a_time(self.run, self.state, self.data, first, count)
             losses.append(np.asarray(values)[:count])
             first, steps = first + count, steps - count
         return np.concatenate(losses)
@@ -91,7 +116,7 @@ def open_runner(workload: Workload, variant: str) -> Runner:
     """Return the runner of a variant."""
     numbers = material(workload, shapes(workload))
     if workload.phase == "many":
-        return Many(workload, numbers, variant.endswith("single steps"))
+        return Many(workload, numbers, variant)
     if workload.phase == "train":
         trained = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
         return Training(

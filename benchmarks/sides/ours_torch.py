@@ -61,6 +61,23 @@ class Many:
         settle()
 
 
+class InTurn:
+    """Models of one spec, one after another, each with a trainer of its own, which takes all steps of a call."""
+
+    def __init__(self, workload: Workload, numbers: Material) -> None:
+        train = trainer_of(workload, "channels_last")
+        trainers = [train(workload.spec, start, numbers.images) for start in numbers.tensors]
+        self.trainings = [Training(trainer, numbers, settle) for trainer in trainers]
+
+    def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "K M"]:
+        """Return the loss of each step and model."""
+        return np.stack([training.take(steps, first) for training in self.trainings], 1)
+
+    def settle(self) -> None:
+        """Wait for the device."""
+        settle()
+
+
 def prepare() -> None:
     """Give PyTorch the cores that JAX has."""
     torch.set_num_threads(usable_cores())
@@ -85,6 +102,8 @@ def shapes(workload: Workload) -> dict[str, tuple[int, ...]]:
 def open_runner(workload: Workload, variant: str) -> Runner:
     """Return the runner of a variant."""
     numbers = material(workload, shapes(workload))
+    if workload.phase == "many" and variant == "in turn":
+        return InTurn(workload, numbers)
     if workload.phase == "many":
         return Many(workload, numbers, variant == "func+compile")
     if workload.phase == "train":

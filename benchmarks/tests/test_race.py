@@ -76,6 +76,7 @@ def test_results(raced):
     assert race["environment"].keys() >= {"date", "processor", "cores", "jax", "torch"}
     memory = [row["peak_bytes"] for row in race["rows"] if "peak_bytes" in row]
     assert len(memory) >= 6
+    assert all(row["warm"].keys() >= {"import", "build", "first"} for row in race["rows"] if "peak_bytes" in row)
     assert all(bytes > 10**7 for bytes in memory)
 
 
@@ -83,7 +84,7 @@ def test_every_raw_sample_is_kept(raced):
     out, *_, race = raced
     records = read_journal(out)
     blocks = [record for record in records if record["kind"] == "block"]
-    assert {record["stage"] for record in blocks} == {"screening", "final"}
+    assert {record["stage"] for record in blocks} == {"warm-up", "screening", "final"}
     assert all(record["seconds"] >= 0.05 for record in blocks)
     assert json.loads(json.dumps(analyse(records))) == race  # the same records give the same results
 
