@@ -141,6 +141,13 @@ class Trainer:
             images = self._everywhere(images)
         return images, (np.arange(indices.size, dtype=np.int32).reshape(indices.shape), *inputs[1:]), count
 
+    def compiled(self, steps: Steps) -> Any:
+        """Return the program that such steps run in, a `jax.stages.Compiled`: its text, its cost, its memory."""
+        run: Any = compiled_steps(self.spec, self.division, self.plan.plain_convolutions)
+        images, inputs, count = self._prepare(steps)
+        with _precision(self.spec):
+            return run.lower(self.state, images, inputs, count).compile()
+
     def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
         with _precision(self.spec):
             run = compiled_steps(self.program, self.division, self.plan.plain_convolutions)

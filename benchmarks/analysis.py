@@ -56,7 +56,7 @@ class _Heat:
         self.workload, self.peak = workload, peak
         self.records = [r for r in records if r.get("workload") == workload["name"] and "side" in r]
         self.images = workload["batch"] * workload["models"]
-        self.failed = {_key(r): r["reason"] for r in self.of("failure") if not r["reason"].startswith("memory")}
+        self.failed = {_key(r): r["reason"] for r in self.of("failure") if not r["reason"].startswith("alone")}
 
     def of(self, kind: str, **wanted: Any) -> list[Record]:
         return [r for r in self.records if r["kind"] == kind and all(r.get(k) == v for k, v in wanted.items())]
@@ -187,6 +187,10 @@ class _Heat:
         memory = [r for r in self.of("memory") if _key(r) == key]
         if memory:
             row |= {name: memory[0][name] for name in ("peak_bytes", "base_bytes")} | {"warm": memory[0]["stages"]}
+            row["temporary_bytes"] = memory[0].get("temporary_bytes")
+        profiles = [r for r in self.of("profile") if _key(r) == key]
+        if profiles:
+            row["shares"] = profiles[0]["shares"]
         return row
 
     def stages(self, key: Key) -> dict[str, float] | None:

@@ -31,6 +31,7 @@ QUICK = {
 MORE_ROUNDS = 10
 SEEDS, QUICK_SEEDS = 5, 2
 MEMORY_STEPS = 8
+PROFILED_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Race:
         heat = Heat(workload, reference, self.journal, self.launch, self.step, self.folder, self.rounds)
         finalists = heat.run(present)
         for entry in finalists:
-            self.memory(workload, entry, heat.steps[entry])
+            self.alone(workload, entry, heat.steps[entry])
 
     def present(self, workload: Workload, entry: Entry) -> bool:
         missing = SIDES[entry.side].missing()
@@ -152,8 +153,8 @@ class _Race:
         answer = self.once("jax", {"do": "reference", "workload": workload.name, "values": str(values)})
         return Reference(np.load(values, allow_pickle=False), answer["rounding"])
 
-    def memory(self, workload: Workload, entry: Entry, steps: int) -> None:
-        """Measure memory in a process that does nothing else, and how long it took to start with a warm cache."""
+    def alone(self, workload: Workload, entry: Entry, steps: int) -> None:
+        """In a process that does nothing else, see how long a start with a warm cache takes, memory, and a profile."""
         handle = self.launch(workload, entry)
         opening = {"side": entry.side, "workload": workload.name, "variant": entry.variant}
         try:
@@ -161,8 +162,10 @@ class _Race:
             peak = handle.ask({"do": "memory", "steps": max(steps, MEMORY_STEPS)}, BLOCK_SECONDS)
             found = {"base_bytes": opened["base_bytes"], "stages": opened["stages"]}
             self.note("memory", workload, entry, **found, **peak)
+            shares = handle.ask({"do": "profile", "steps": min(steps, PROFILED_STEPS)}, BLOCK_SECONDS)
+            self.note("profile", workload, entry, **shares)
         except WorkerError as error:
-            self.note("failure", workload, entry, reason=f"memory: {error}")
+            self.note("failure", workload, entry, reason=f"alone: {error}")
         finally:
             handle.close()
 

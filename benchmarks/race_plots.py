@@ -1,5 +1,6 @@
 """Figures of a race: speeds, ratios with their intervals, the roofline, and where a start's time goes."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ae_core.figures import MARKERS, PALETTE
+from benchmarks.profiles import GROUPS
 
 Result = dict[str, Any]
 
@@ -28,6 +30,8 @@ def plots(result: Result) -> dict[str, Figure]:
         made["Roofline: the best of each side under the peaks measured in the same run"] = _roofline(
             rows, result["peak"]
         )
+    if any(row.get("shares") for row in rows):
+        made["On what a step of the best is spent, as the frameworks' own profilers saw it"] = _spent(rows)
     if any(row.get("cold") for row in rows):
         made["Time to the first step from an empty cache, in seconds"] = _starts(rows)
     return made
@@ -112,19 +116,28 @@ def _roofline(rows: list[Result], peak: Result) -> Figure:
     return figure
 
 
+def _spent(rows: list[Result]) -> Figure:
+    shown = [row for row in rows if row.get("shares") and row["best"]]
+    return _bars(shown, [*GROUPS, "rest"], lambda row, group: 100 * float(row["shares"][group]), "% of a step")
+
+
 def _starts(rows: list[Result]) -> Figure:
     shown = [row for row in rows if row.get("cold") and row["best"]]
-    figure, axes = _axes(8.5, 1.2 + 0.3 * len(shown))
-    left = np.zeros(len(shown))
-    for i, stage in enumerate(STAGES):
-        width = np.array([_stage(row["cold"], stage) for row in shown])
-        axes.barh(range(len(shown)), width, left=left, color=PALETTE[i], label=stage, height=0.7)
+    return _bars(shown, STAGES, lambda row, stage: _stage(row["cold"], stage), "seconds")
+
+
+def _bars(rows: list[Result], parts: Sequence[str], size: Callable[[Result, str], float], unit: str) -> Figure:
+    figure, axes = _axes(8.5, 1.2 + 0.3 * len(rows))
+    left = np.zeros(len(rows))
+    for i, part in enumerate(parts):
+        width = np.array([size(row, part) for row in rows])
+        axes.barh(range(len(rows)), width, left=left, color=PALETTE[i], label=part, height=0.7)
         left += width
-    axes.set_yticks(range(len(shown)), [f"{row['workload']}: {row['label']}, {row['variant']}" for row in shown])
+    axes.set_yticks(range(len(rows)), [f"{row['workload']}: {row['label']}, {row['variant']}" for row in rows])
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("seconds", fontsize=_SIZE)
-    axes.legend(frameon=False, fontsize=_SIZE, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(STAGES))
+    axes.set_xlabel(unit, fontsize=_SIZE)
+    axes.legend(frameon=False, fontsize=_SIZE, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(parts))
     return figure
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from benchmarks.neighbours import QUIET
+from benchmarks.profiles import GROUPS
 
 Result = dict[str, Any]
 NONE = "—"
@@ -21,8 +22,16 @@ class Table(NamedTuple):
 
 def tables(result: Result) -> list[Table]:
     """Return all tables that have a row."""
-    made = [_targets(result), _ratios(result), _peers(result), _speeds(result), _starts(result), _quality(result)]
-    return [table for table in [*made, _absent(result)] if table.rows]
+    made = [
+        _targets(result),
+        _missed(result),
+        _ratios(result),
+        _peers(result),
+        _speeds(result),
+        _spent(result),
+        _starts(result),
+    ]
+    return [table for table in [*made, _quality(result), _absent(result)] if table.rows]
 
 
 def verdict(result: Result) -> tuple[bool, str]:
@@ -47,6 +56,10 @@ def interval(bounds: Any) -> str:
     return NONE if not bounds else f"{bounds[0]:.2f}–{bounds[1]:.2f}"
 
 
+def _megabytes(count: Any) -> str:
+    return NONE if count is None else f"{count / 1e6:,.0f} MB"
+
+
 def times(value: Any) -> str:
     """Return a ratio."""
     return NONE if value is None else f"{value:.2f} ×"
@@ -61,6 +74,48 @@ def _targets(result: Result) -> Table:
     failed = {i for i, target in enumerate(result["targets"]) if target["reached"] is False}
     note = "Ratios are speeds: how many times as many images a second."
     return Table("Targets", note, ["Target", "Right", "Measured", "Interval", "Result"], rows, failed)
+
+
+def _missed(result: Result) -> Table:
+    best = {row["workload"]: row for row in result["rows"] if row["side"] == "jax" and row["best"]}
+    rows = []
+    for t in result["targets"]:
+        if t.get("needed") is None:
+            continue
+        row = best[t["workload"]]
+        at_peak = _at_peak(row, result["peak"])
+        rows.append([t["target"], number(row["milliseconds"]), number(t["needed"]), at_peak, *_shares(row)])
+    note = (
+        "Our JAX's step, in ms: as it was measured, as it would have to be, and what its products alone would take at "
+        "the measured peak; and on what it is spent. The rest is waiting and handing over."
+    )
+    return Table("Missed by how much and why", note, ["Target", "Step", "Needed", "At peak", *_SPENT], rows)
+
+
+def _spent(result: Result) -> Table:
+    rows = []
+    for r in result["rows"]:
+        if r.get("shares"):
+            name = f"{r['workload']}: {r['label']}, {r['variant']}"
+            rows.append([name, number(r["milliseconds"]), _at_peak(r, result["peak"]), *_shares(r)])
+    note = (
+        "Shares of a step that the framework's own profiler saw, of the best and the default of our twins: products "
+        "and convolutions; what is done to each number by itself; moving numbers; adding up over devices. Beside "
+        "them a step's time without the profiler, and what its products alone would take at the measured peak, in ms."
+    )
+    return Table("On what a step is spent", note, ["Workload, side, variant", "Step", "At peak", *_SPENT], rows)
+
+
+_SPENT = ["Products", "Elementwise", "Copies", "All-reduce", "Rest"]
+
+
+def _shares(row: Result) -> list[str]:
+    shares = row.get("shares") or {}
+    return [number(shares.get(group), ".0%").replace("%", " %") for group in (*GROUPS, "rest")]
+
+
+def _at_peak(row: Result, peak: Result) -> str:
+    return number(row["operations"] / peak["gflops"] / 1e6 if peak.get("gflops") else None)
 
 
 def _ratios(result: Result) -> Table:
@@ -91,16 +146,16 @@ def _speeds(result: Result) -> Table:
         if r["images_per_second"] is None:
             continue
         share = NONE if r["share_of_peak"] is None else f"{100 * r['share_of_peak']:.0f} %"
-        peak = NONE if r.get("peak_bytes") is None else f"{r['peak_bytes'] / 1e6:,.0f} MB"
+        memory = [_megabytes(r.get(name)) for name in ("peak_bytes", "temporary_bytes")]
         name = f"{r['workload']}: {r['label']}, {r['variant']}"
         cells = [f"{r['images_per_second']:,.0f}", number(r["milliseconds"], ".3g"), number(r["gflops"], ",.0f")]
-        rows.append([name + (" (best)" if r["best"] else ""), *cells, share, peak])
+        rows.append([name + (" (best)" if r["best"] else ""), *cells, share, *memory])
     note = (
         "Every variant of the grid, losers too. GFLOP/s are products of the model's own geometry, not what was "
         "executed; the share is of the matmul peak measured in the same run. Memory is the peak of a process that "
-        "does nothing else."
+        "does nothing else; temporaries are what the compiled steps hold beside inputs and outputs, on each device."
     )
-    head = ["Workload, side, variant", "Images/s", "ms a step", "GFLOP/s", "Share of peak", "Memory"]
+    head = ["Workload, side, variant", "Images/s", "ms a step", "GFLOP/s", "Share of peak", "Memory", "Temporaries"]
     return Table("Speed", note, head, rows)
 
 

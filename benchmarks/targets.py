@@ -18,6 +18,8 @@ class Target(NamedTuple):
     most: float | None = None
     within: bool = False
     """Whether it is about being no worse: missed only where the whole interval is on the wrong side."""
+    workload: str | None = None
+    """Whose speed it is about."""
 
 
 def against_best(workload: str) -> Callable[[Result], Measured]:
@@ -70,31 +72,36 @@ def _inside_loop(result: Result) -> Measured:
     return min(found, key=lambda pair: pair[0]) if found else (None, None)
 
 
+def _faster_than_best(what: str, workload: str, least: float) -> Target:
+    return Target(f"{what}, against the best PyTorch", against_best(workload), least, workload=workload)
+
+
 TARGETS = (
     *(
-        Target(f"{model}, training at batch {batch}, against the best PyTorch", against_best(f"{model}-{batch}"), least)
+        _faster_than_best(f"{model}, training at batch {batch}", f"{model}-{batch}", least)
         for model in ("foster-ae", "foster-vae")
         for batch, least in ((32, 1.4), (128, 1.6), (512, 1.4))
     ),
     *(
-        Target(f"{model}, training at batch 128, against {label}", against(side, f"{model}-128"), least)
-        for model in ("foster-ae", "foster-vae")
+        Target(f"{model}, training at batch 128, against {label}", against(side, name), least, workload=name)
+        for model, name in (("foster-ae", "foster-ae-128"), ("foster-vae", "foster-vae-128"))
         for side, label, least in (("flax", "plain Flax", 15.0), ("pythae", "pythae", 2.5))
     ),
-    Target(
-        "foster-ae with PyTorch's padding, training at batch 128, against the best PyTorch",
-        against_best("foster-ae-torch-padding"),
-        1.6,
-    ),
-    Target("small dense model, training, against the best PyTorch", against_best("dense-small"), 2.5),
-    Target("large dense model, training, against the best PyTorch", against_best("dense-large"), 1.4),
-    Target("sixteen dense models at once, against the best PyTorch", against_best("sixteen-dense"), 1.7),
-    Target("reconstruct at batch 256, against the best PyTorch", against_best("reconstruct-256"), 1.6),
-    Target("reconstruct at batch 1, against the best PyTorch", against_best("reconstruct-1"), 1.15),
+    _faster_than_best("foster-ae with PyTorch's padding, training at batch 128", "foster-ae-torch-padding", 1.6),
+    _faster_than_best("small dense model, training", "dense-small", 2.5),
+    _faster_than_best("large dense model, training", "dense-large", 1.4),
+    _faster_than_best("sixteen dense models at once", "sixteen-dense", 1.7),
+    _faster_than_best("reconstruct at batch 256", "reconstruct-256", 1.6),
+    _faster_than_best("reconstruct at batch 1", "reconstruct-1", 1.15),
     Target("images per second at batch 512 over those at 128", _large_batch, 1.0, within=True),
     Target("memory at batch 512 over PyTorch's", _memory, most=1.0),
     Target("a training step inside a loop of steps, over the same outside, at worst", _inside_loop, 1.0, within=True),
-    Target("share of the measured matmul peak, foster-ae at batch 128 (an aim)", _share_of_peak, 0.75),
+    Target(
+        "share of the measured matmul peak, foster-ae at batch 128 (an aim)",
+        _share_of_peak,
+        0.75,
+        workload="foster-ae-128",
+    ),
 )
 
 
@@ -109,5 +116,9 @@ def judge(result: Result) -> list[dict[str, Any]]:
             judged = interval[1] if target.within and interval else value
             row["reached"] = judged >= target.least if target.least is not None else judged <= (target.most or 0.0)
             row["short"] = 0.0 if row["reached"] else abs(value / (target.least or target.most or 1.0) - 1)
+        ours = _best(result, target.workload, "jax") if target.workload else {}
+        if row["reached"] is False and ours and target.least and value:
+            # the others' time is what it is: ours would have to be shorter by what the ratio is short of
+            row["workload"], row["needed"] = target.workload, ours["milliseconds"] * value / target.least
         rows.append(row)
     return rows

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peak import measure
+from benchmarks.profiles import profile
 from benchmarks.reference import reference
 from benchmarks.session import Session
 from benchmarks.sides import SIDES
@@ -36,8 +37,19 @@ class Worker(Session):
         """Import the side and open it."""
         imported = _import(side)
         stages = _jax_stages() if SIDES[side].framework == "jax" else {}
+        self.framework = SIDES[side].framework
         answer = super().do_open(side, workload, variant, values)
         return answer | {"stages": {"import": imported, **stages, **answer["stages"]}}
+
+    def do_memory(self, steps: int) -> dict[str, Any]:
+        """Return the most memory that the process has ever had, and of a compiled step the bytes of its temporaries."""
+        answer = super().do_memory(steps)
+        count = getattr(self.runner, "temporary_bytes", None)
+        return answer | ({"temporary_bytes": count()} if count else {})
+
+    def do_profile(self, steps: int) -> dict[str, Any]:
+        """Return on what steps are spent, in shares by group."""
+        return {"shares": profile(self.framework, lambda: self.runner.take(steps))}
 
     def do_quality(self, side: str, workload: str, variant: str, seed: int) -> dict[str, Any]:
         """Train to the workload's held-out loss."""

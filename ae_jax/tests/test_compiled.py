@@ -22,9 +22,7 @@ def _hlo(spec, plan):
     """The compiled program of many steps: a loop over steps, and in it one over parts of a batch."""
     images = np.zeros((spec.training.batch_size, *spec.input_shape), np.float32)
     trainer = ENGINE.train(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0), images, plan)
-    resident, inputs, count = trainer._prepare(make_steps(spec, len(images), 0, 0, 0, 1))
-    run = compiled_steps(spec, trainer.division, plan.plain_convolutions)
-    return run.lower(trainer.state, resident, inputs, count).compile().as_text()
+    return trainer.compiled(make_steps(spec, len(images), 0, 0, 0, 1)).as_text()
 
 
 def _convolutions(hlo):

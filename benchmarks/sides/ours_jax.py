@@ -23,7 +23,7 @@ from ae_jax.gradients import AXIS
 from ae_jax.plan import Plan
 from benchmarks.sides import Runner
 from benchmarks.sides.engine import Inferring, Training
-from benchmarks.workloads import Material, Workload, material
+from benchmarks.workloads import Material, Workload, material, some
 
 PLANS: dict[str, Plan | None] = {
     "default": None,
@@ -33,6 +33,16 @@ PLANS: dict[str, Plan | None] = {
     "single steps": None,
 }
 """How each variant of the grid divides its batches; a micro-batch of 0 stands for the whole batch."""
+
+
+class Stepping(Training):
+    """Training steps, and what their program needs."""
+
+    def temporary_bytes(self) -> int:
+        """Return the bytes that the compiled steps need on each device beside their inputs and outputs."""
+        assert isinstance(self.trainer, Trainer)
+        program = self.trainer.compiled(some(self.steps, 0, min(self.most, len(self.steps.sizes))))
+        return int(program.memory_analysis().temp_size_in_bytes)
 
 
 class Many:
@@ -119,7 +129,7 @@ def open_runner(workload: Workload, variant: str) -> Runner:
         return Many(workload, numbers, variant)
     if workload.phase == "train":
         trained = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
-        return Training(
+        return Stepping(
             trained, numbers, lambda trainer: jax.block_until_ready(trainer.state), variant == "single steps"
         )
     return Inferring(Inference(workload.spec, numbers.tensors[0]), workload, numbers)

@@ -77,6 +77,11 @@ def test_results(raced):
     memory = [row["peak_bytes"] for row in race["rows"] if "peak_bytes" in row]
     assert len(memory) >= 6
     assert all(row["warm"].keys() >= {"import", "build", "first"} for row in race["rows"] if "peak_bytes" in row)
+    spent = [row["shares"] for row in race["rows"] if "shares" in row]
+    assert len(spent) == len(memory)
+    assert all(sum(shares.values()) == pytest.approx(1) and shares["products"] > 0 for shares in spent)
+    temporary = {row["workload"]: row["temporary_bytes"] for row in race["rows"] if row.get("temporary_bytes")}
+    assert temporary["tiny-dense"] > 1_000
     assert all(bytes > 10**7 for bytes in memory)
 
 
@@ -100,12 +105,19 @@ def test_report_again(raced, tmp_path, capsys):
 def test_page(raced):
     out, *_ = raced
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")
     for target in TARGETS:
         assert escape(target.what) in page
     text = (out / "report.md").read_text(encoding="utf-8")
-    for heading in ("Targets", "JAX against PyTorch", "Speed", "Where the time goes", "Environment"):
+    for heading in (
+        "Targets",
+        "JAX against PyTorch",
+        "Speed",
+        "On what a step is spent",
+        "Where the time goes",
+        "Environment",
+    ):
         assert f"## {heading}\n" in text
     assert "not measured" in text
 
@@ -306,6 +318,9 @@ def test_targets():
     assert missed["reached"] is False
     assert missed["short"] == pytest.approx(0.0625)
     assert _judged(ratios=[ratio | {"ratio_best": 1.6}])[what]["reached"]
+    ours = {"workload": "foster-ae-128", "side": "jax", "best": True, "milliseconds": 40.0, "share_of_peak": 0.8}
+    needed = _judged(ratios=[ratio], rows=[ours])[what]
+    assert needed["needed"] == pytest.approx(40 * 1.5 / 1.6)  # the others take 60 ms
     assert sum(row["reached"] is not None for row in _judged(ratios=[ratio]).values()) == 1
     assert _judged(ratios=[ratio | {"ratio_best": 9.0, "beyond_noise": 0}])[what]["reached"] is None  # lost in noise
     what = "a training step inside a loop of steps, over the same outside, at worst"
