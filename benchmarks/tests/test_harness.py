@@ -10,7 +10,7 @@ from benchmarks.analysis import analyse
 from benchmarks.heat import Entry, Heat, Reference
 from benchmarks.journal import Journal
 from benchmarks.process import WorkerError
-from benchmarks.session import Session
+from benchmarks.session import BLOCK_SECONDS, Session
 from benchmarks.stats import Estimate, beyond, noise_of, ratio_of
 from benchmarks.workloads import WORKLOADS
 
@@ -33,7 +33,7 @@ class Machine:
 
     def take(self, steps, first=0):
         self.owed += steps * self.step * np.exp(self.noise * self.rng.standard_normal())
-        self.now += {"all at once": 1e-4, "step by step": 1e-4 * steps, "at length": 0.11}[self.handing]
+        self.now += {"all at once": 1e-4, "step by step": 1e-4 * steps, "at length": 1.1 * BLOCK_SECONDS}[self.handing]
         if self.waits:
             self.settle()
         return self.losses[first : first + steps] if steps <= len(self.losses) else np.resize(self.losses, steps)
@@ -142,7 +142,7 @@ def test_calibration():
     session = Session(lambda *_: machine, machine.clock)
     session.runner = machine
     found = session.do_calibrate()
-    assert 0.1 <= found["steps"] * 0.002 < 0.3
+    assert BLOCK_SECONDS <= found["steps"] * 0.002 < 3 * BLOCK_SECONDS
     assert len(found["warm"]) >= 2
     assert found["doubling"] == pytest.approx(2, rel=0.01)
     assert found["call"] == pytest.approx(1e-4, rel=0.05)
