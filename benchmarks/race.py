@@ -28,7 +28,6 @@ QUICK = {
 }
 """Variants that a quick race has; of other sides the default."""
 
-MORE_ROUNDS = 10
 SEEDS, QUICK_SEEDS = 5, 2
 MEMORY_STEPS = 8
 PROFILED_STEPS = 200
@@ -41,13 +40,13 @@ class Race:
     out: Path
     """Folder for the race; must be empty or new."""
     quick: bool = False
-    """Fewer workloads, variants and rounds: minutes, not an hour."""
+    """Fewer workloads and variants: minutes, not an hour."""
     workload: tuple[str, ...] = ()
     """Only these workloads."""
     side: tuple[str, ...] = ()
     """Only these sides."""
-    rounds: int | None = None
-    """Rounds of blocks in turn, at least 5; 10 where absent, 5 if quick."""
+    rounds: int = LEAST_ROUNDS
+    """Rounds of blocks in turn, at least 5."""
     force: bool = False
     """Overwrite a race that is there."""
 
@@ -59,7 +58,7 @@ def run_race(options: Race) -> int:
         UserError: an option is wrong, or the folder cannot be used; nothing is left behind.
     """
     check_folder(options.out, options.force)
-    if options.rounds is not None and options.rounds < LEAST_ROUNDS:
+    if options.rounds < LEAST_ROUNDS:
         raise UserError(f"--rounds: given {options.rounds}; right is at least {LEAST_ROUNDS}")
     workloads, sides = choose_workloads(options.workload, options.quick), choose_sides(options.side)
     make_folder(options.out)
@@ -80,7 +79,7 @@ def run_race(options: Race) -> int:
 class _Race:
     def __init__(self, options: Race, journal: Journal, folder: Path) -> None:
         self.options, self.journal, self.folder = options, journal, folder
-        self.rounds = options.rounds or (LEAST_ROUNDS if options.quick else MORE_ROUNDS)
+        self.rounds = options.rounds
         self.console = Console(stderr=True, highlight=False, markup=False)
         self.began = time.monotonic()
         self.done = self.total = self.ahead = 0.0
