@@ -143,7 +143,7 @@ class Trainer:
 
     def compiled(self, steps: Steps) -> Any:
         """Return the program that such steps run in, a `jax.stages.Compiled`: its text, its cost, its memory."""
-        run: Any = compiled_steps(self.spec, self.division, self.plan.plain_convolutions)
+        run: Any = compiled_steps(self.program, self.division, self.plan.plain_convolutions)
         images, inputs, count = self._prepare(steps)
         with _precision(self.spec):
             return run.lower(self.state, images, inputs, count).compile()
