@@ -59,6 +59,7 @@ class Atlas:
             )
         write_bytes(self.out, text)
         kind = "the decoder in it" if content.live.content["kind"] == "page" else "blended from a grid"
-        said = f"atlas of {len(content.indices):,} images, {kind}, {len(text) / 1e6:.1f} MB"
+        shown = f"{len(content.indices):,} {content.values['noun']}s"
+        said = f"atlas of {shown}, {kind}, {len(text) / 1e6:.1f} MB"
         print(f"{said}: {self.out}")
         return 0

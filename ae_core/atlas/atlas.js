@@ -5,7 +5,7 @@ async function start() {
   const decode = live.kind === "page" ? ownDecoder(live) : await gridDecoder(live, VIEW);
   const canvas = at("plane"), view = new View(canvas);
   let pinned = codeOf(nearestTo(codeAt([(VIEW[0] + VIEW[1]) / 2, (VIEW[2] + VIEW[3]) / 2]), 1)[0].i);
-  let hover = null, ends = [], trail = [], waiting = false, stale = true, saying = 0;
+  let hover = null, ends = [], trail = [], waiting = false, saying = 0;
 
   const spot = new Spot(sheet, view, pick), walk = new Walk(decode, pin);
   const sliders = new Sliders((latent, value) => {
@@ -21,7 +21,6 @@ async function start() {
     changed();
   }
   function changed() {
-    stale = true;
     if (!waiting) requestAnimationFrame(draw);
     waiting = true;
   }
@@ -34,8 +33,6 @@ async function start() {
     const z = hover ?? pinned;
     const way = trail.length ? trail : walk.codes.map(shownPoint);
     view.draw({ spot: shownPoint(z), ends: ends.map((i) => POINTS[i]), way });
-    if (!stale) return;
-    stale = false;
     spot.show(z, decode(z), hover !== null);
     sliders.show(z);
     walk.mark(z);
@@ -148,15 +145,15 @@ async function start() {
     box.className = "";
     if (colour?.kind === "classes") {
       box.append(...colour.names.map((name, k) => {
-        const mark = make("canvas", { width: 28, height: 28, ariaHidden: "true" }), pen = mark.getContext("2d");
+        const mark = make("canvas", { width: 28, height: 28, "aria-hidden": "true" }), pen = mark.getContext("2d");
         mark.style.width = mark.style.height = "14px";
         pen.fillStyle = view.classColour(k);
         trace(pen, DATA.markers[Math.floor(k / DATA.palette.length)], 14, 14, 10);
         pen.fill();
-        const button = make("button", { type: "button", ariaPressed: String(view.only.has(k)) }, mark, name);
+        const button = make("button", { type: "button", "aria-pressed": view.only.has(k) }, mark, name);
         button.addEventListener("click", () => {
           if (!view.only.delete(k)) view.only.add(k);
-          button.ariaPressed = String(view.only.has(k));
+          button.setAttribute("aria-pressed", view.only.has(k));
           box.className = view.only.size ? "some" : "";
           view.drawBase();
           changed();
@@ -177,20 +174,25 @@ async function start() {
     view.tiles = null;
     if (at("between").checked) {
       const { h, w } = decode(pinned), cell = 46;
-      const columns = Math.max(2, Math.round(view.width / cell)), rows = WIDTH > 1 ? Math.max(2, Math.round(view.height / (cell * h / w))) : 1;
+      const columns = Math.max(2, Math.round(view.width / cell));
+      const rows = WIDTH > 1 ? Math.max(2, Math.round(view.height / ((cell * h) / w))) : 1;
       const tiles = make("canvas", { width: columns * w, height: rows * h }), pen = tiles.getContext("2d");
       const tile = document.createElement("canvas"), [x0, x1, y0, y1] = VIEW;
       view.tiles = tiles;
+      let drawn = 0;
       const next = (k) => {
         if (run !== filling) return;
-        const until = performance.now() + 12;
+        const until = performance.now() + 16;
         for (; k < rows * columns && performance.now() < until; k++) {
           const i = k % columns, j = Math.floor(k / columns);
           show(tile, decode(codeAt([x0 + ((i + 0.5) / columns) * (x1 - x0), y1 - ((j + 0.5) / rows) * (y1 - y0)])));
           pen.drawImage(tile, i * w, j * h);
         }
-        view.drawBase();
-        changed();
+        if (k === rows * columns || until > drawn + 150) {
+          drawn = until;
+          view.drawBase();
+          changed();
+        }
         if (k < rows * columns) requestAnimationFrame(() => next(k));
       };
       requestAnimationFrame(() => next(0));

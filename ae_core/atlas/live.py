@@ -1,7 +1,7 @@
 """How the page decodes while the pointer moves: by the decoder itself, or by blending pictures made beforehand."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -17,6 +17,8 @@ from ae_core.spec import Spec
 Means = Literal["auto", "page", "grid"]
 """page: the decoder itself; grid: pictures made beforehand, blended; auto: the former where it is small enough."""
 
+STORAGES: tuple[Storage, ...] = ("float32", "float16")
+"""How the page may store weights; the first that it has room for is taken."""
 WEIGHT_BYTES = 2_200_000
 """What a decoder in the page may take, before it is written as text of 4/3 the length."""
 WORK = 100_000_000
@@ -66,7 +68,7 @@ def itself(
 
     ``decode`` is the model's; the distance to it is measured at ``spots``.
     """
-    for storage in get_args(Storage):
+    for storage in STORAGES:
         program = decoder_program(spec, tensors, storage)
         weights = b"".join(np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for a in program.arrays())
         finite = all(np.isfinite(a).all() for a in program.arrays())

@@ -16,8 +16,8 @@ from scipy.special import erf, expit
 from ae_core.geometry import code_shape, crops, pads
 from ae_core.spec import Activation, BatchNorm, BernoulliLikelihood, ConvBackbone, DenseBackbone, GroupNorm, Norm, Spec
 
-Storage = Literal["float32", "float16"]
-"""How the page stores weights."""
+Storage = Literal["float64", "float32", "float16"]
+"""How weights are stored."""
 
 
 @dataclass(frozen=True)

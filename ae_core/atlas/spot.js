@@ -4,11 +4,16 @@ const NEAREST = 6;
 const at = (id) => document.getElementById(id);
 const text = (value) => {
   const shown = Math.abs(value) < 100 ? value.toFixed(2) : value.toPrecision(3);
-  return shown.replace("-", "−");
+  return Number(shown) === 0 ? "0.00" : shown.replace("-", "−");
 };
 
+// An element; properties with a dash are attributes.
 function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-")) element.setAttribute(name, value);
+    else element[name] = value;
+  }
   element.append(...children);
   return element;
 }
@@ -40,7 +45,7 @@ class Spot {
     this.sheet = sheet;
     this.view = view;
     this.cells = Array.from({ length: Math.min(NEAREST, N) }, () => {
-      const canvas = make("canvas", { ariaHidden: "true" }), name = make("span"), far = make("span", { className: "far" });
+      const canvas = make("canvas", { "aria-hidden": "true" }), name = make("span"), far = make("span", { className: "far" });
       const button = make("button", { type: "button" }, canvas, name, far), cell = { canvas, name, far, button, i: 0 };
       button.addEventListener("click", () => pick(cell.i));
       at("near").append(make("li", {}, button));
@@ -60,6 +65,7 @@ class Spot {
     let beyond = 0;
     const back = codeAt([x, y]);
     for (let d = 0; d < WIDTH; d++) beyond += (z[d] - back[d]) ** 2;
+    at("spot-title").textContent = near[0].far < 1e-9 ? "Recreated here" : "Invented here";
     const place = WIDTH > 1 ? `at (${text(x)}, ${text(y)})` : `at ${text(x)}`;
     const off = Math.sqrt(beyond) > 1e-6 * (VIEW[1] - VIEW[0]) ? `, ${text(Math.sqrt(beyond))} off the plane` : "";
     at("where").textContent = place + off + (hovering ? ", under the pointer" : "");
@@ -83,7 +89,7 @@ class Sliders {
       + (left > 0 ? `; the ${DATA.sliders.length} that vary most of ${DATA.latent}` : "");
     this.rows = DATA.sliders.map(({ latent, low, high }) => {
       const name = `latent ${latent + 1}`, output = make("output");
-      const input = make("input", { type: "range", min: low, max: high, step: "any", ariaLabel: name });
+      const input = make("input", { type: "range", min: low, max: high, step: "any", "aria-label": name });
       input.addEventListener("input", () => move(latent, Number(input.value)));
       input.addEventListener("keydown", (event) => { // "any" leaves the size of a step to the browser
         const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];

@@ -96,7 +96,7 @@ class View {
   }
   // spot: a point; ends: points; way: points in order
   draw({ spot, ends, way }) {
-    const { context } = this, ink = getComputedStyle(this.canvas).getPropertyValue("--spot");
+    const { context } = this, ink = getComputedStyle(this.canvas).getPropertyValue("--spot").trim();
     const paper = getComputedStyle(this.canvas).backgroundColor;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);

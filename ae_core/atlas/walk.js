@@ -27,12 +27,13 @@ class Walk {
     this.clear(hint);
     this.codes = codes;
     at("along-label").hidden = at("frames").hidden = false;
-    at("along").value = 0;
+    at("along").value = 1; // where a walk ends, there the spot is
     const version = this.version, shares = Array.from({ length: FRAMES }, (_, k) => k / (FRAMES - 1));
     const cells = shares.map((share, k) => {
-      const end = k === 0 || k === FRAMES - 1, canvas = make("canvas", { ariaHidden: "true", width: 1, height: 1 });
-      const label = make("span", { className: end ? "end" : "", textContent: end ? names[k && 1] : `${Math.round(100 * share)} %` });
-      const button = make("button", { type: "button", ariaLabel: `Frame ${k + 1} of ${FRAMES}` }, canvas, label);
+      const end = k === 0 || k === FRAMES - 1, canvas = make("canvas", { "aria-hidden": "true", width: 1, height: 1 });
+      const name = end ? names[k && 1] : `${Math.round(100 * share)} %`;
+      const label = make("span", { className: end ? "end" : "", textContent: name });
+      const button = make("button", { type: "button", "aria-label": `Frame ${k + 1} of ${FRAMES}` }, canvas, label);
       button.addEventListener("click", () => {
         at("along").value = share;
         this.go(this.codeAt(share));

@@ -1,0 +1,426 @@
+"""The atlas in a real browser: what it decodes, and what pointer, touch and keys do."""
+
+import numpy as np
+import pytest
+
+from ae_core import atlas, cli
+from ae_core.atlas.live import spots_to_measure
+from ae_core.data.cans import cans
+from ae_core.data.digits import digits
+from ae_core.data.garments import garments
+from ae_core.init import initial_weights
+from ae_core.rng import normal
+from ae_core.spec import (
+    BatchNorm,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    GaussianLikelihood,
+    GroupNorm,
+    LayerNorm,
+    PlainBottleneck,
+    Spec,
+)
+from ae_core.tests.browser import CHROMIUM, browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; Debian's package is called chromium")
+
+_SMALL = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2))
+_CANS = cans(90, (8, 8))
+PAGES = {
+    # labels; all numbers of a small decoder
+    "digits": (_SMALL, digits(), "auto"),
+    # labels and factors, three channels, sliders, batch norm
+    "wide": (
+        Spec((16, 16, 3), ConvBackbone((4, 6), (2, 2), norm=BatchNorm()), GaussianBottleneck(5)),
+        garments(90, (16, 16), channels=3),
+        "auto",
+    ),
+    # factors
+    "group norm": (
+        Spec((12, 8, 1), ConvBackbone((4, 4), (2, 2), 5, "torch", "gelu_erf", norm=GroupNorm(2)), PlainBottleneck(2)),
+        cans(90, (12, 8)),
+        "auto",
+    ),
+    "layer norm": (
+        Spec((8, 8, 1), ConvBackbone((4,), (4,), 2, "same", "leaky_relu", 0.2, LayerNorm()), PlainBottleneck(3)),
+        _CANS,
+        "auto",
+    ),
+    "dense norm": (
+        Spec(
+            (8, 8, 1), DenseBackbone((8, 6), "gelu_tanh", norm=GroupNorm(2)), PlainBottleneck(2), GaussianLikelihood()
+        ),
+        _CANS,
+        "auto",
+    ),
+    "half": (Spec((28, 28, 1), DenseBackbone((1000,), "silu"), PlainBottleneck(2)), cans(90, (28, 28)), "auto"),
+    # neither labels nor factors, and a plane that is a line
+    "line": (
+        Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(1)),
+        _CANS._replace(factors=None, factor_names=()),
+        "auto",
+    ),
+    "grid": (_SMALL, _CANS, "grid"),
+    "line grid": (Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(1)), _CANS, "grid"),
+    "colour grid": (Spec((8, 8, 3), DenseBackbone((6,)), PlainBottleneck(4)), cans(90, (8, 8), channels=3), "grid"),
+}
+
+
+class Page:
+    """A page, what it was made of, and its file."""
+
+    def __init__(self, folder, name):
+        spec, data, means = PAGES[name]
+        engine = cli.load_engine("torch")
+        # weights as a training starts from are too small for pictures that differ
+        start = initial_weights(engine.shapes(spec), spec.initializer, 0)
+        tensors = {k: (2 * t + 0.2 * normal(t.shape, 0, k)).astype(np.float32) for k, t in start.items()}
+        tensors = {k: np.abs(t) if k.endswith("running_var") else t for k, t in tensors.items()}
+        self.model = engine.infer(spec, tensors)
+        self.content = atlas.make_content(spec, tensors, self.model, data, 80, means)
+        self.values = self.content.values
+        self.codes = self.model.encode(data.images[self.content.indices]).astype(np.float32)
+        self.path = folder / f"{name}.html"
+        self.path.write_text(atlas.render(self.content, "a model"), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("pages"), {}
+
+    def page(name):
+        if name not in made:
+            made[name] = Page(folder, name)
+        return made[name]
+
+    return page
+
+
+def opened(chromium, page, width=1280, height=900, dark=False, touch=False):
+    chromium.screen(width, height, dark, touch)
+    chromium.open(page.path)
+    frames_are_there(chromium)
+    chromium.settle()
+
+
+def frames_are_there(chromium):
+    """Wait until a walk has its frames, which are decoded one after the other."""
+    frames = "[...document.querySelectorAll('#frames canvas')]"
+    chromium.wait(f"{frames}.length === 11 && {frames}.every((frame) => frame.width > 1)")
+
+
+def canvas(chromium, selector="#picture"):
+    """Return the pixels of a canvas, [h, w, 4]."""
+    # a copy is read: the page's own canvases are there to be drawn on
+    script = (
+        f"(() => {{ const c = document.querySelector({selector!r}), copy = document.createElement('canvas'); "
+        "copy.width = c.width; copy.height = c.height; "
+        "const context = copy.getContext('2d', {willReadFrequently: true}); context.drawImage(c, 0, 0); "
+        "return [c.height, c.width, ...context.getImageData(0, 0, c.width, c.height).data]; })()"
+    )
+    height, width, *data = chromium.run(script)
+    return np.array(data, np.uint8).reshape(height, width, 4)
+
+
+def place(chromium, point):
+    """Return where a point of the plane is on the screen, after scrolling there."""
+    chromium.run("at('plane').scrollIntoView({block: 'center', behavior: 'instant'})")
+    box = "const r = at('plane').getBoundingClientRect(), c = at('plane')"
+    left, top, width, height = chromium.run(
+        f"(() => {{ {box}; return [r.left + c.clientLeft, r.top + c.clientTop, c.clientWidth, c.clientHeight]; }})()"
+    )
+    x0, x1, y0, y1 = chromium.run("VIEW")
+    return left + (point[0] - x0) / (x1 - x0) * width, top + (y1 - point[1]) / (y1 - y0) * height
+
+
+def alone(chromium):
+    """Return two real pictures whose points have none other near them on the screen."""
+    points = np.array(chromium.run("POINTS"))
+    view = np.array(chromium.run("VIEW"))
+    share = (points - view[[0, 2]]) / (view[[1, 3]] - view[[0, 2]])
+    gaps = np.linalg.norm(share[:, None] - share, axis=2) + 9 * np.eye(len(share))
+    first, second = np.argsort(-gaps.min(1))[:2]
+    return int(first), int(second)
+
+
+def shown(chromium):
+    return np.array(chromium.run("atlas.shown()"))
+
+
+def same_picture(chromium, page, z, selector="#picture"):
+    """Hold a canvas to the picture of a code, as Python makes it: a level of 8 bits may round either way."""
+    true = page.content.live.decode(np.asarray(z)[None])[0]
+    pixels = canvas(chromium, selector)
+    assert pixels.shape[:2] == true.shape[:2]
+    assert (pixels[..., 3] == 255).all()
+    np.testing.assert_allclose(pixels[..., :3] - 255 * np.clip(true, 0, 1), 0, atol=0.5 + 1e-9)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_as_far_from_the_decoder_as_it_says(chromium, pages, name):
+    page = pages(name)
+    opened(chromium, page)
+    spots, points = spots_to_measure(page.codes, page.content.plane, page.content.view)
+    if PAGES[name][2] == "grid":
+        spots, given = page.content.plane.codes(points), points[:, : page.values["width"]]
+    else:
+        given = spots
+    pictures = chromium.run(f"{given.tolist()}.map((z) => atlas.decode(z))")
+    true = page.model.decode(spots)
+    assert np.std(true, axis=0).max() > 0.01
+    difference = np.array(pictures).reshape(true.shape) - true
+    said = page.values["distance"]
+    assert len(spots) == said["spots"]
+    # the page computes in float64, whose rounding, 2⁻⁵³, is 2⁻²⁹ of the float32 rounding that makes the smallest of
+    # these distances; a thousandfold of it for sums in another order and exp of another library
+    assert np.abs(difference).max() == pytest.approx(said["largest"], rel=1000 * 2**-29)
+    assert np.sqrt(np.mean(difference**2)) == pytest.approx(said["rms"], rel=1000 * 2**-29)
+    text = chromium.run("at('how').textContent")
+    assert ("Blended" if PAGES[name][2] == "grid" else "Exact") in text
+    for value in (said["largest"], said["rms"]):
+        # two digits are written: half a step of the second is 5 % of 1.0 at most
+        assert any(abs(float(word) - value) <= 0.05 * value for word in _numbers(text)), value
+    assert chromium.complaints() == []
+    assert chromium.requests() == []
+
+
+def _numbers(text):
+    words = (word.strip(".,:;") for word in text.split())
+    return [word for word in words if word.replace("e-", "").replace(".", "").isdigit()]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_small_and_complete(chromium, pages, name):
+    page = pages(name)
+    assert page.path.stat().st_size < 5_000_000
+    opened(chromium, page)
+    assert chromium.run("at('near').children.length") == 6
+    assert chromium.run("at('slider-card').hidden") == (not page.values["sliders"])
+    assert bool(page.values["sliders"]) == (name in ("wide", "layer norm"))
+    assert chromium.run("at('colour-choice').hidden") == (name == "line")
+    for k in range(len(page.values["colours"])):
+        before = chromium.run("at('legend').textContent")
+        chromium.run(f"at('colour').value = {k}; at('colour').dispatchEvent(new Event('change'))")
+        chromium.settle()
+        assert (chromium.run("at('legend').textContent") != before) == (k > 0)
+    chromium.run("at('between').click()")
+    chromium.settle()
+    assert chromium.complaints() == []
+
+
+def test_hovering_decodes_the_spot_under_the_pointer(chromium, pages):
+    page = pages("digits")
+    opened(chromium, page)
+    start, before = shown(chromium), canvas(chromium)
+    x0, x1, y0, y1 = page.content.view
+    seen = []
+    for share in (0.2, 0.8):
+        point = (x0 + share * (x1 - x0), y0 + 0.5 * (y1 - y0))
+        chromium.mouse("mouseMoved", *place(chromium, point))
+        # a pixel of the screen is a 700th of the view or less
+        assert shown(chromium) == pytest.approx(point, abs=max(x1 - x0, y1 - y0) / 300)
+        same_picture(chromium, page, shown(chromium))
+        assert "under the pointer" in chromium.run("at('where').textContent")
+        seen.append(canvas(chromium))
+    assert (seen[0] != seen[1]).any()
+    chromium.mouse("mouseMoved", 5, 5)
+    assert shown(chromium).tolist() == start.tolist()
+    assert (canvas(chromium) == before).all()
+    assert chromium.complaints() == []
+
+
+@pytest.mark.parametrize("name", ["digits", "grid"])
+def test_two_clicks_are_a_walk(chromium, pages, name):
+    page = pages(name)
+    opened(chromium, page)
+    a, b = alone(chromium)
+    points = chromium.run("POINTS")
+    chromium.click(*place(chromium, points[a]))
+    assert "now click another" in chromium.run("at('walk-hint').textContent")
+    assert chromium.run("at('frames').hidden")
+    chromium.click(*place(chromium, points[b]))
+    frames_are_there(chromium)
+    ends = np.array([chromium.run(f"Array.from(codeOf({i}))") for i in (a, b)])
+    for k in range(11):
+        selector = f"#frames li:nth-child({k + 1}) canvas"
+        same_picture(chromium, page, ends[0] + k / 10 * (ends[1] - ends[0]), selector)
+    chromium.mouse("mouseMoved", 5, 5)
+    assert shown(chromium) == pytest.approx(ends[1])
+    chromium.run("at('along').value = 0.25; at('along').dispatchEvent(new Event('input'))")
+    chromium.settle()
+    assert shown(chromium) == pytest.approx(0.75 * ends[0] + 0.25 * ends[1])
+    same_picture(chromium, page, shown(chromium))
+    assert chromium.complaints() == []
+
+
+def test_the_nearest_real_pictures_are_beside(chromium, pages):
+    page = pages("wide")
+    opened(chromium, page)
+    chromium.mouse("mouseMoved", *place(chromium, (0.3, 0.2)))
+    far = np.linalg.norm(page.codes.astype(np.float64) - shown(chromium), axis=1)
+    nearest = np.argsort(far, kind="stable")[:6]
+    images = PAGES["wide"][1].images[page.content.indices[nearest]]
+    names = page.values["colours"][0]["names"]
+    for k, i in enumerate(nearest):
+        cell = f"#near li:nth-child({k + 1})"
+        np.testing.assert_array_equal(canvas(chromium, f"{cell} canvas")[..., :3], np.rint(255 * images[k]))
+        label = PAGES["wide"][1].labels[page.content.indices[i]]
+        assert chromium.run(f"document.querySelector('{cell}').textContent") == f"{names[label]}{far[i]:.2f} away"
+
+
+def test_dragging_records_a_way(chromium, pages):
+    page = pages("digits")
+    opened(chromium, page)
+    x0, x1, y0, y1 = page.content.view
+    corners = [(x0 + a * (x1 - x0), y0 + b * (y1 - y0)) for a, b in ((0.1, 0.1), (0.5, 0.1), (0.5, 0.5))]
+    chromium.mouse("mouseMoved", *place(chromium, corners[0]))
+    chromium.mouse("mousePressed", *place(chromium, corners[0]), down=True)
+    seen = []
+    for corner in corners[1:]:
+        chromium.mouse("mouseMoved", *place(chromium, corner), down=True)
+        same_picture(chromium, page, shown(chromium))
+        seen.append(canvas(chromium))
+    assert (seen[0] != seen[1]).any()
+    chromium.mouse("mouseReleased", *place(chromium, corners[2]))
+    assert "dragged" in chromium.run("at('walk-hint').textContent")
+    frames_are_there(chromium)
+    frames = [canvas(chromium, f"#frames li:nth-child({k + 1}) canvas") for k in range(11)]
+    assert (frames[-1] == seen[1]).all()
+    assert sum((a != b).any() for a, b in zip(frames[1:], frames[:-1], strict=True)) >= 5
+    assert chromium.complaints() == []
+
+
+def test_everything_goes_by_keys(chromium, pages):
+    page = pages("wide")
+    opened(chromium, page)
+    for _ in range(5):
+        chromium.key("Tab")
+        if chromium.run("document.activeElement.id") == "plane":
+            break
+    assert chromium.run("document.activeElement.id") == "plane"
+    assert chromium.run("parseFloat(getComputedStyle(at('plane')).outlineWidth)") >= 2
+    axes, (x0, x1, y0, y1) = page.content.plane.axes, page.content.view
+    for key, shift, way in (
+        ("ArrowLeft", False, -0.02 * (x1 - x0) * axes[0]),
+        ("ArrowUp", False, 0.02 * (y1 - y0) * axes[1]),
+        ("ArrowLeft", True, -0.1 * (x1 - x0) * axes[0]),
+    ):
+        before = shown(chromium)
+        chromium.key(key, shift)
+        assert shown(chromium) - before == pytest.approx(way, abs=1e-9)
+        same_picture(chromium, page, shown(chromium))
+    chromium.key("Escape")
+    assert chromium.run("at('frames').hidden")
+    for _ in range(2):
+        distances = np.linalg.norm(page.codes - shown(chromium), axis=1)
+        chromium.key("Enter")
+        assert shown(chromium) == pytest.approx(page.codes[distances.argmin()])
+        for _ in range(4):
+            chromium.key("ArrowRight", shift=True)
+    frames_are_there(chromium)
+    said = "at('said').textContent"
+    chromium.wait(f"{said}.startsWith('Spot at')")
+    assert chromium.complaints() == []
+
+
+def test_a_slider_decodes_its_latent(chromium, pages):
+    page = pages("wide")
+    opened(chromium, page)
+    assert chromium.run("document.querySelectorAll('#sliders input').length") == 5
+    slider = page.values["sliders"][1]
+    chromium.run("document.querySelectorAll('#sliders input')[1].focus()")
+    before, picture = shown(chromium), canvas(chromium)
+    for _ in range(5):
+        chromium.key("ArrowLeft" if before[slider["latent"]] > (slider["low"] + slider["high"]) / 2 else "ArrowRight")
+    moved = shown(chromium) - before
+    assert abs(moved[slider["latent"]]) == pytest.approx(0.1 * (slider["high"] - slider["low"]), rel=1e-6)
+    assert np.delete(moved, slider["latent"]).tolist() == [0, 0, 0, 0]
+    same_picture(chromium, page, shown(chromium))
+    assert (canvas(chromium) != picture).any()
+    assert "off the plane" in chromium.run("at('where').textContent")
+    chromium.run("at('back').click()")
+    chromium.settle()
+    assert "off the plane" not in chromium.run("at('where').textContent")
+
+
+def test_touch(chromium, pages):
+    page = pages("digits")
+    opened(chromium, page, 375, 812, touch=True)
+    x0, x1, y0, y1 = page.content.view
+    start, end = ((x0 + a * (x1 - x0), y0 + a * (y1 - y0)) for a in (0.2, 0.7))
+    chromium.touch("touchStart", place(chromium, start))
+    assert shown(chromium) == pytest.approx(start, abs=max(x1 - x0, y1 - y0) / 100)
+    chromium.touch("touchMove", place(chromium, end))
+    same_picture(chromium, page, shown(chromium))
+    chromium.touch("touchEnd")
+    assert "dragged" in chromium.run("at('walk-hint').textContent")
+    a, b = alone(chromium)
+    for i in (a, b):
+        point = place(chromium, chromium.run(f"POINTS[{i}]"))
+        chromium.touch("touchStart", point)
+        chromium.touch("touchEnd")
+    assert shown(chromium) == pytest.approx(chromium.run(f"Array.from(codeOf({b}))"))
+    assert "straight line" in chromium.run("at('walk-hint').textContent")
+    assert chromium.complaints() == []
+
+
+def test_a_class_alone(chromium, pages):
+    opened(chromium, pages("digits"))
+    before = canvas(chromium, "#plane")
+    assert chromium.run("at('legend').children.length") == 10
+    chromium.run("at('legend').children[3].click()")
+    chromium.settle()
+    assert (canvas(chromium, "#plane") != before).any()
+    assert chromium.run("at('legend').children[3].getAttribute('aria-pressed')") == "true"
+    chromium.run("at('legend').children[3].click()")
+    chromium.settle()
+    assert (canvas(chromium, "#plane") == before).all()
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1280, 2000])
+@pytest.mark.parametrize("name", ["wide", "grid"])
+def test_no_width_needs_scrolling_sideways(chromium, pages, name, width):
+    opened(chromium, pages(name), width, 800)
+    assert chromium.run("document.documentElement.scrollWidth") <= width
+    # the frames of a walk scroll in their own box
+    beyond = f"!e.closest('#frames') && e.getBoundingClientRect().right > {width + 1}"
+    found = f"[...document.querySelectorAll('body *')].filter((e) => {beyond}).map((e) => e.tagName + e.id)"
+    assert chromium.run(found) == []
+
+
+def test_dark_and_light(chromium, pages):
+    brightness = []
+    for dark in (False, True):
+        opened(chromium, pages("digits"), dark=dark)
+        colours = chromium.run(
+            "['backgroundColor', 'color'].map((k) => getComputedStyle(document.body)[k].match(/[0-9.]+/g).map(Number))"
+        )
+        brightness.append([sum(colour[:3]) / 3 for colour in colours])
+        # points can be told from the plane: many of its pixels are neither transparent nor its colour
+        pixels = canvas(chromium, "#plane")
+        assert (pixels[..., 3] > 200).mean() > 0.005
+    (light, ink), (night, chalk) = brightness
+    assert light > 200 > 80 > ink
+    assert night < 40 < 180 < chalk
+
+
+def test_whatever_can_be_used_has_a_name(chromium, pages):
+    opened(chromium, pages("wide"))
+    chromium.call("Accessibility.enable")
+    nodes = [n for n in chromium.call("Accessibility.getFullAXTree")["nodes"] if not n["ignored"]]
+    chromium.call("Accessibility.disable")
+    roles = {}
+    for node in nodes:
+        roles.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+    assert len(roles["slider"]) == 6
+    assert len(roles["button"]) >= 6 + 11 + 10
+    assert roles["application"] == ["Plane of codes"]
+    for role in ("slider", "button", "combobox", "checkbox", "application", "image"):
+        assert all(name.strip() for name in roles[role]), role
