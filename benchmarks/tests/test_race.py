@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ae_core.errors import DataError, UserError
+from ae_core.presets import PRESETS
 from ae_core.program import run_program
 from benchmarks.analysis import analyse
 from benchmarks.commands import run_command
@@ -271,7 +272,7 @@ def test_tables_of_workloads_and_sides():
     public = [w for w in WORKLOADS.values() if not w.hidden]
     assert {w.phase for w in public} == {"train", "encode", "decode", "reconstruct", "many", "quality"}
     assert {w.name for w in choose_workloads((), quick=True)} < {w.name for w in public}
-    assert len(choose_workloads((), quick=False)) == len(public) == 18
+    assert len(choose_workloads((), quick=False)) == len(public) == 19
     for side in choose_sides(()):
         for workload in public:
             grid = side.grid(workload)
@@ -279,6 +280,11 @@ def test_tables_of_workloads_and_sides():
             if side.ours:
                 assert grid
                 assert any(variant in QUICK[side.name] for variant in grid)
+
+
+def test_every_preset_is_raced():
+    raced = {(w.spec.backbone, w.spec.bottleneck) for w in choose_workloads((), quick=False) if w.phase == "train"}
+    assert {(spec.backbone, spec.bottleneck) for spec in PRESETS.values()} <= raced
 
 
 def test_same_numbers_for_all():
