@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from rich.console import Console
 
 from ae_core.environment import environment
@@ -41,10 +42,10 @@ class Race:
     """Folder for the race; must be empty or new."""
     quick: bool = False
     """Fewer workloads and variants: minutes, not an hour."""
-    workload: tuple[str, ...] = ()
-    """Only these workloads."""
-    side: tuple[str, ...] = ()
-    """Only these sides."""
+    workload: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Only this workload; may be given again."""
+    side: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Only this side; may be given again."""
     rounds: int = LEAST_ROUNDS
     """Rounds of blocks in turn, at least 5."""
     force: bool = False

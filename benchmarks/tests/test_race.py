@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from ae_core.errors import DataError, UserError
 from ae_core.presets import PRESETS
@@ -236,6 +237,11 @@ def test_bad_input(name, tmp_path, monkeypatch, capsys):
     assert expected in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sides_given_one_by_one_are_all_taken():
+    chosen = tyro.cli(Race, args=["--out", "x", "--side", "jax", "--side", "torch", "--workload", "dense-large"])
+    assert (chosen.side, chosen.workload) == (("jax", "torch"), ("dense-large",))
 
 
 def test_a_race_is_not_overwritten(tmp_path):
