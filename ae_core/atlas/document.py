@@ -8,6 +8,8 @@ from typing import Any
 
 from ae_core.atlas.content import Content
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 SCRIPTS = ("decoder.js", "view.js", "spot.js", "walk.js", "atlas.js")
 
 
@@ -44,7 +46,11 @@ def _how(values: dict[str, Any]) -> str:
             f"Exact: the decoder itself is in this page, all its {live['numbers']:,} numbers as {live['storage']}, and "
             f"runs on every movement.{everywhere} {measured}"
         )
-    flat = " It knows nothing beyond this plane: walks stay in it, and there are no sliders." if wide else ""
+    flat = (
+        " It knows nothing beyond this plane: walks and distances are those in it, and there are no sliders."
+        if wide
+        else ""
+    )
     return (
         f"Blended: in place of the decoder this page has {live['columns']} × {live['rows']} pictures that it made, of "
         f"which the four around a spot are blended.{flat} {measured}"
@@ -52,7 +58,11 @@ def _how(values: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1e}".replace("e-0", "e-").replace("e+00", "") if 0 < value < 0.001 else f"{value:.2g}"
+    """Return two digits of a number, such as 2.9·10⁻⁷."""
+    if value == 0 or value >= 0.001:
+        return f"{value:.2g}"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}·10{str(int(power)).translate(_RAISED)}"
 
 
 def _script_json(values: dict[str, Any]) -> str:

@@ -65,7 +65,8 @@ class Spot {
     let beyond = 0;
     const back = codeAt([x, y]);
     for (let d = 0; d < WIDTH; d++) beyond += (z[d] - back[d]) ** 2;
-    at("spot-title").textContent = near[0].far < 1e-9 ? "Recreated here" : "Invented here";
+    // of a code that the page has only in part, what is at its place is not what the decoder makes of it
+    at("spot-title").textContent = near[0].far < 1e-9 && WIDTH === DATA.latent ? "Recreated" : "Invented";
     const place = WIDTH > 1 ? `at (${text(x)}, ${text(y)})` : `at ${text(x)}`;
     const off = Math.sqrt(beyond) > 1e-6 * (VIEW[1] - VIEW[0]) ? `, ${text(Math.sqrt(beyond))} off the plane` : "";
     at("where").textContent = place + off + (hovering ? ", under the pointer" : "");

@@ -113,6 +113,15 @@ class View {
       stroke(paper, 6);
       stroke(ink, 2.5);
     }
+    const [x, y] = this.toScreen(spot);
+    context.beginPath();
+    context.arc(x, y, 8, 0, 7);
+    for (const [dx, dy] of [[0, 1], [0, -1], [1, 0], [-1, 0]]) {
+      context.moveTo(x + 5 * dx, y + 5 * dy);
+      context.lineTo(x + 17 * dx, y + 17 * dy);
+    }
+    stroke(paper, 5);
+    stroke(ink, 2);
     ends.forEach((point, k) => {
       const [x, y] = this.toScreen(point);
       context.beginPath();
@@ -126,17 +135,8 @@ class View {
       context.textBaseline = "middle";
       context.fillText("AB"[k], x, y + 0.5);
     });
-    const [x, y] = this.toScreen(spot);
-    context.beginPath();
-    context.arc(x, y, 8, 0, 7);
-    for (const [dx, dy] of [[0, 1], [0, -1], [1, 0], [-1, 0]]) {
-      context.moveTo(x + 5 * dx, y + 5 * dy);
-      context.lineTo(x + 14 * dx, y + 14 * dy);
-    }
-    stroke(paper, 5);
-    stroke(ink, 2);
   }
-  // the garment under a spot of the screen, or -1
+  // the real picture under a spot of the screen, or -1
   under([px, py], radius) {
     let best = -1, least = radius * radius;
     for (let i = 0; i < N; i++) {

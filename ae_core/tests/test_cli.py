@@ -349,7 +349,7 @@ def test_info_counts_no_running_statistics(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("twin", TWINS)
-@pytest.mark.parametrize("name", ["", "train", "encode", "decode", "reconstruct", "sample", "info"])
+@pytest.mark.parametrize("name", ["", "train", "encode", "decode", "reconstruct", "sample", "atlas", "info"])
 def test_help_comes_from_the_dataclasses(monkeypatch, capsys, twin, name):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as caught:
@@ -358,7 +358,8 @@ def test_help_comes_from_the_dataclasses(monkeypatch, capsys, twin, name):
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     assert f"ae-{twin}" in text
     if not name:
-        assert all(command in text for command in ("train", "encode", "decode", "reconstruct", "sample", "info"))
+        names = ("train", "encode", "decode", "reconstruct", "sample", "atlas", "info")
+        assert all(command in text for command in names)
         assert "leaves weights, report and figures in a folder" in text
         return
     command = getattr(commands, name.capitalize())
@@ -371,6 +372,7 @@ def test_help_comes_from_the_dataclasses(monkeypatch, capsys, twin, name):
         "decode": "Codes, [N, latent], as .npy.",
         "reconstruct": "Overwrite the output file.",
         "sample": "prior: N(0, I), of a variational autoencoder; the others are fitted to the codes of --data.",
+        "atlas": "The most images to show, evenly chosen; fewer where they are large.",
         "info": "JSON file with a spec.",
     }
     assert expected[name] in text

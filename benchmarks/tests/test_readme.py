@@ -40,7 +40,8 @@ def test_python_runs(tmp_path):
 def test_commands_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("ae-")]
-    assert {shlex.split(line)[1] for line in lines} == {"train", "encode", "decode", "reconstruct", "sample", "info"}
+    commands = {"train", "encode", "decode", "reconstruct", "sample", "atlas", "info"}
+    assert {shlex.split(line)[1] for line in lines} == commands
     for line in lines:
         program, *arguments = shlex.split(line)
         if arguments[0] == "train":
