@@ -5,17 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ae_core import atlas
+from ae_core.atlas.live import Means
+from ae_core.atlas.page import MAX_SHOWN, write_page
 from ae_core.data import DataOptions, load
 from ae_core.engine import Engine
-from ae_core.errors import OutputError
 from ae_core.opening import check_between
-from ae_core.output import check_file, write_bytes
+from ae_core.output import check_file
 from ae_core.run import Flat
 from ae_core.weights import check_tensors, load_weights
-
-MAX_SHOWN = 10_000
-MAX_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Atlas:
     """The most images to show, evenly chosen; fewer where they are large."""
     colour: str | None = None
     """What to colour by at first, "label" or the name of a factor; the page can switch."""
-    decoder: atlas.Means = "auto"
+    decoder: Means = "auto"
     """page: the decoder itself goes into the page; grid: pictures that it made, blended; auto: page where it fits."""
     force: bool = False
     """Overwrite the output file."""
@@ -50,16 +47,10 @@ class Atlas:
             data = load(self.data, spec.input_shape, self.data_options)
             status.update(f"encoding images of {self.data}, measuring the decoder")
             model = engine.infer(spec, tensors)
-            content = atlas.make_content(spec, tensors, model, data, self.shown, self.decoder, self.colour)
-            page = atlas.render(content, f"{self.weights.name}, {spec.backbone.kind}, {spec.bottleneck.latent} latents")
-        text = page.encode()
-        if len(text) >= MAX_BYTES:
-            raise OutputError(
-                f"{self.out}: would have {len(text):,} bytes; right are under 5 MB: give a smaller --shown"
-            )
-        write_bytes(self.out, text)
+            options = (self.shown, self.decoder, self.colour)
+            content, size = write_page(self.out, spec, tensors, model, data, self.weights.name, *options)
         kind = "the decoder in it" if content.live.content["kind"] == "page" else "blended from a grid"
         shown = f"{len(content.indices):,} {content.values['noun']}s"
-        said = f"atlas of {shown}, {kind}, {len(text) / 1e6:.1f} MB"
+        said = f"atlas of {shown}, {kind}, {size / 1e6:.1f} MB"
         print(f"{said}: {self.out}")
         return 0

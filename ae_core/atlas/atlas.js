@@ -76,7 +76,8 @@ async function start() {
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = place(event), point = view.toPlane([x, y]);
     if (down && down.id !== event.pointerId) return;
-    if (down && !down.dragging && Math.hypot(x - down.from[0], y - down.from[1]) > 5) {
+    const slack = event.pointerType === "mouse" ? 5 : 10;
+    if (down && !down.dragging && Math.hypot(x - down.from[0], y - down.from[1]) > slack) {
       down.dragging = true;
       letGo();
       trail = [view.toPlane(down.from)];
@@ -212,8 +213,7 @@ async function start() {
   new ResizeObserver(() => {
     view.resize();
     if (at("between").checked) fill();
-    view.draw({ spot: shownPoint(pinned), ends: [], way: [] });
-    changed();
+    draw(); // at once: a canvas that changes its size is empty
   }).observe(canvas);
   view.resize();
   coloured();

@@ -12,20 +12,19 @@ from ae_core.atlas.live import WORK, Live, Means, View, grid, itself, spots_to_m
 from ae_core.atlas.pack import numbers, packed, pixels, sheet_png
 from ae_core.atlas.program import decoder_program
 from ae_core.data import Dataset
-from ae_core.data.garments import GARMENT_NAMES
 from ae_core.engine import Inference
 from ae_core.errors import DataError, nearest
 from ae_core.figures import MARKERS, MAX_CLASSES, PALETTE
 from ae_core.latent import Plane, data_plane
 from ae_core.spec import Spec
 
-SHEET_BYTES = 1_000_000
+SHEET_BYTES = 800_000
 """What the small pictures of the images may take, as a PNG file."""
 CODE_BYTES = 300_000
 """What the codes of the images may take."""
 THUMBNAIL_SIDE = 64
 """The most pixels along a side of a small picture."""
-MAX_COLOURS, MAX_SLIDERS = 12, 32
+MAX_COLOURS, MAX_SLIDERS = 10, 32
 """The most things to colour by, and latents with a slider."""
 
 NOUNS = {"garments": "garment", "fashion-mnist": "garment", "digits": "digit", "mnist": "digit", "cans": "can"}
@@ -93,7 +92,7 @@ def make_content(
         "plane": _vectors(
             plane if inside else Plane(np.zeros(min(latent, 2)), np.eye(2)[:, : min(latent, 2)], ("", ""))
         ),
-        "colours": [_colouring(name, colours[name][indices], data.name) for name in list(colours)[:MAX_COLOURS]],
+        "colours": [_colouring(name, colours[name][indices], data.label_names) for name in list(colours)[:MAX_COLOURS]],
         "sheet": {"picture": packed(sheet, "image/png"), "columns": columns, "size": list(tiles)},
         "sliders": _sliders(codes) if inside and latent > 2 else [],
         "palette": list(PALETTE),
@@ -143,11 +142,10 @@ def _vectors(plane: Plane) -> dict[str, str]:
     return {"origin": numbers(plane.origin, "f8"), "axes": numbers(plane.axes, "f8")}
 
 
-def _colouring(name: str, values: np.ndarray, data: str) -> dict[str, Any]:
+def _colouring(name: str, values: np.ndarray, label_names: tuple[str, ...]) -> dict[str, Any]:
     classes, order = np.unique(values, return_inverse=True)
     if name == "label" and len(classes) <= MAX_CLASSES:
-        garments = data in ("garments", "fashion-mnist")
-        names = [GARMENT_NAMES[c] if garments and 0 <= c < len(GARMENT_NAMES) else str(c) for c in classes]
+        names = [label_names[c] if 0 <= c < len(label_names) else str(c) for c in classes]
         return {"name": name, "kind": "classes", "names": names, "of": numbers(order, "f4")}
     low, high = float(values.min()), float(values.max())
     return {"name": name, "kind": "range", "low": low, "high": high, "of": numbers(values, "f4")}

@@ -19,11 +19,11 @@ Means = Literal["auto", "page", "grid"]
 
 STORAGES: tuple[Storage, ...] = ("float32", "float16")
 """How the page may store weights; the first that it has room for is taken."""
-WEIGHT_BYTES = 2_200_000
+WEIGHT_BYTES = 2_100_000
 """What a decoder in the page may take, before it is written as text of 4/3 the length."""
 WORK = 100_000_000
 """Products of one picture, above which a page's script would no longer keep up with the pointer: some 0.1 s."""
-GRID_BYTES = 2_200_000
+GRID_BYTES = 2_100_000
 """What the pictures of a grid may take, as a PNG file."""
 GRIDS = (48, 40, 32, 24, 16, 12, 8, 6, 4)
 """Pictures along each side of a grid; the first that is small enough is taken."""
@@ -72,7 +72,8 @@ def itself(
         program = decoder_program(spec, tensors, storage)
         weights = b"".join(np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for a in program.arrays())
         finite = all(np.isfinite(a).all() for a in program.arrays())
-        if len(weights) <= WEIGHT_BYTES and finite and program.work() <= WORK:
+        plane = 3 * 8 * spec.bottleneck.latent  # origin and axes, which travel with it
+        if len(weights) + plane <= WEIGHT_BYTES and finite and program.work() <= WORK:
             content = {
                 "kind": "page",
                 "storage": storage,
