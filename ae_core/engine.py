@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from ae_core.errors import SpecError
+from ae_core.errors import DataError, SpecError
 from ae_core.spec import GaussianBottleneck, Spec
 
 Tensors = Mapping[str, np.ndarray]
@@ -26,6 +26,16 @@ CHUNK_BYTES = 2**26
 
 MAX_STEPS = 256
 """The most training steps in one dispatch."""
+
+
+def check_rows(array: Float[np.ndarray, "N ..."]) -> None:
+    """Refuse to work out nothing.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    if not len(array):
+        raise DataError("given no images or codes; right is at least one")
 
 
 def check_posterior(spec: Spec) -> None:

@@ -22,12 +22,12 @@ here each sum is written by hand in one of these forms:
 - *patches*: for dw with many channels on both sides, a product of two matrices, the k² shifted views of x and dy.
 
 Which one is chosen from shapes when a function is traced, by the conditions in `_forward`, `_input_gradient` and
-`_weight_gradient`. They were measured on one core with AVX-512, at 1 to 8 images, inside a loop, over the layers of
-foster-ae and around them: y by canonical is within 5 % of the arithmetic floor, but for one channel out of 32 planes
-take 0.6 of its time; dw by planes takes 0.11 of canonical's time for one channel out of 32, and 0.7 for 32 out of 32,
-by patches 0.8 to 1 from 64 channels on, and its result needs no transposing; dx by columns takes 0.66 to 0.93 with
-stride 2 at 8 images, 0.3 to 0.8 at one, and 1.5 with stride 1. Splitting dx into stride² small convolutions took 1.4
-times as long as canonical.
+`_weight_gradient`. They were measured on one core with AVX-512, with kernels of side 3, at 1 to 8 images, inside a
+loop, over the layers of foster-ae and around them: y by canonical is within 5 % of the arithmetic floor, but for one
+channel out of 32 planes take 0.6 of its time; dw by planes takes 0.11 of canonical's time for one channel out of 32,
+and 0.7 for 32 out of 32, by patches 0.8 to 1 from 64 channels on, and its result needs no transposing; dx by columns
+takes 0.66 to 0.93 with stride 2 at 8 images, 0.3 to 0.8 at one, and 1.5 with stride 1. Splitting dx into stride² small
+convolutions took 1.4 times as long as canonical.
 """
 
 from collections.abc import Iterator
@@ -50,6 +50,9 @@ Pads = tuple[int, int]
 """Pixels added before and after an axis; a negative number cuts some off."""
 Edges = tuple[Pads, Pads]
 """Pads of height and width."""
+
+MOST_PLANES = 32 * 3 * 3
+"""Of a weight gradient: those of 32 channels at a kernel of side 3, up to which they were measured."""
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -122,7 +125,7 @@ _transposed_convolution.defvjp(_transposed_fwd, _transposed_bwd)
 
 def _forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Narrow:
     side, _, inputs, outputs = kernel.shape
-    if stride > 1 or outputs > 2 or inputs < 8:
+    if stride > 1 or outputs * side * side > 2 * 3 * 3 or inputs < 8:
         return _canonical_forward(x, kernel, stride, pads)
     planes = x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, side * side * outputs)
     padded = lax.pad(planes, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
@@ -178,7 +181,7 @@ def _canonical_input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Ed
 def _weight_gradient(x: Wide, dy: Narrow, side: int, stride: int, pads: Edges) -> Kernel:
     pads = _reaching(x, dy, side, stride, pads)
     inputs, outputs = x.shape[3], dy.shape[3]
-    if stride == 1 and outputs <= min(inputs, 32):
+    if stride == 1 and outputs <= inputs and outputs * side * side <= MOST_PLANES:
         return _planes_weight_gradient(x, dy, side, pads)
     if inputs >= 64 and outputs >= 64:
         views = _views(x, side, stride, pads, dy.shape[1:3])

@@ -21,15 +21,10 @@ from ae_jax.model import Variables, build
 from ae_jax.plan import Division
 from ae_jax.training import Batch, State, make_training
 
-_in_flight = Lock()
-"""Held while a program runs on several devices of a CPU. Two at a time may each hold some of the threads that the
-other's all-reduce waits for, and neither ends."""
-
-
-def one_at_a_time(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a compiled function and wait until all devices are done with it, alone in this process."""
-    with _in_flight:
-        return jax.block_until_ready(function(*arguments))
+one_at_a_time = Lock()
+"""Held by whoever calls a function of this file, until all devices are done with it. Two programs at a time on several
+devices of a CPU may each hold some of the threads that the other's all-reduce waits for, and neither ends. Who runs
+programs of his own that add up over devices, in another thread meanwhile, has to hold it too."""
 
 
 @lru_cache(maxsize=64)
@@ -65,7 +60,8 @@ def compiled_steps(
     ``spec`` is a `program_of` the one to train, so that all of the same program share it.
     ``inputs`` are indices [K, R], weights [K, R], noise [K, R, L] and learning rates [K], with R rows as the division
     has them. One compilation serves any number of steps up to K, since the count is an argument, and a batch that is
-    shorter, since its missing samples weigh 0. The state is donated. To be called through `one_at_a_time`.
+    shorter, since its missing samples weigh 0. The state is donated. To be called, and waited for, with
+    `one_at_a_time` held.
     """
     on_mesh = division.devices > 1
     model = build(spec, plain_convolutions)
@@ -103,6 +99,7 @@ def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..
     ``spec`` is a `program_of` the model's, so that all of the same program share it.
 
     ``encode``, ``posterior`` ([B, 2, L]: mean and logvar), ``decode`` and ``reconstruct`` take variables and rows;
+    To be called, and waited for, with `one_at_a_time` held.
     ``evaluate`` takes weights of the rows too, and returns the weighted sum of each loss term on each device.
     """
     model = build(spec)

@@ -22,6 +22,7 @@ from ae_core.engine import (
     Steps,
     Tensors,
     check_posterior,
+    check_rows,
 )
 from ae_core.environment import usable_cores
 from ae_core.spec import Spec
@@ -66,7 +67,8 @@ class Inference:
         result, done = np.empty(0), 0
         with _precision(self.spec):
             for division, variables, rows, size in _batches(self.spec, self.variables, array):
-                part = np.asarray(compiled_inference(self.program, name, division)(variables, rows))[:size]
+                with one_at_a_time:
+                    part = np.asarray(compiled_inference(self.program, name, division)(variables, rows))[:size]
                 if size == len(array):
                     return part
                 result = result if done else np.empty((len(array), *part.shape[1:]), part.dtype)
@@ -151,7 +153,10 @@ class Trainer:
     def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
         with _precision(self.spec):
             run = compiled_steps(self.program, self.division, self.plan.plain_convolutions)
-            self.state, terms = one_at_a_time(run, self.state, images, inputs, count)
+            with one_at_a_time:
+                # the old state is gone once it is handed over: the new one is taken before anything can interrupt
+                self.state, terms = run(self.state, images, inputs, count)
+                jax.block_until_ready((self.state, terms))
             return {name: np.asarray(values, np.float64)[:count] for name, values in terms.items()}
 
     def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
@@ -222,7 +227,8 @@ def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str,
     with _precision(spec):
         for division, given, part, size in _batches(spec, variables, images):
             weight = (np.arange(len(part)) < size).astype(part.dtype)
-            sums = compiled_inference(program, "evaluate", division)(given, part, weight)
+            with one_at_a_time:
+                sums = jax.device_get(compiled_inference(program, "evaluate", division)(given, part, weight))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(np.asarray(value, np.float64).sum())
     return {name: total / len(images) for name, total in totals.items()}
@@ -232,6 +238,7 @@ def _batches(
     spec: Spec, variables: Variables, array: np.ndarray
 ) -> Iterator[tuple[Division, Variables, np.ndarray, int]]:
     """Yield division, variables where it needs them, rows and their number without filler."""
+    check_rows(array)
     everywhere = None
     # sizes are filled up to powers of two, so that few programs serve all
     division = divide(spec, min(INFERENCE_BATCH, 1 << (len(array) - 1).bit_length()), train=False)

@@ -18,6 +18,7 @@ from ae_core.engine import (
     Steps,
     Tensors,
     check_posterior,
+    check_rows,
 )
 from ae_core.spec import Spec
 from ae_torch.model import Autoencoder
@@ -167,6 +168,7 @@ def _evaluate(model: Autoencoder, images: np.ndarray) -> dict[str, float]:
 
 
 def _batches(spec: Spec, array: np.ndarray) -> Iterator[Tensor]:
+    check_rows(array)
     for start in range(0, len(array), INFERENCE_BATCH):
         yield _tensor(spec, array[start : start + INFERENCE_BATCH])
 

@@ -61,7 +61,12 @@ class ConvTranspose(nn.ConvTranspose2d):
 
     def forward(self, x: Float[Tensor, "B I h w"], output_size: list[int] | None = None) -> Float[Tensor, "B O H W"]:
         y = super().forward(x, output_size)
-        return y if self.extra is None else F.pad(y, self.extra)
+        if self.extra is None:
+            return y
+        before, after = -self.extra[0], -self.extra[1]
+        if min(before, after) >= 0:  # a view, where F.pad makes a copy
+            return y[:, :, before : y.shape[2] - after, before : y.shape[3] - after]
+        return F.pad(y, self.extra)
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -44,7 +44,9 @@ def make_training(model: Autoencoder) -> TrainingFunctions:
         return State(0, model, make_optimizer(training, model.parameters()))
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Tensor]]:
-        model, optimizer = state.model.train(), state.optimizer
+        model, optimizer = state.model, state.optimizer
+        if not model.training:  # to say so goes through all modules, which a small model's step would feel
+            model.train()
         optimizer.zero_grad(set_to_none=True)
         result = model.loss(batch.images, batch.noise)
         result.total.backward()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from ae_core.errors import UserError
+from ae_core.errors import SpecError, UserError
 from ae_core.spec import ConvBackbone, Spec
-from ae_torch.model import Autoencoder
+from ae_torch.model import Autoencoder, Loss
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 
@@ -38,10 +39,14 @@ class Variant:
     """Mode of `torch.compile`, for model and loss together; None runs them eagerly."""
     compile_optimizer: bool = False
     """Compile the optimiser's step too, in place of its fused kernel."""
+    micro_batch: int | None = None
+    """Images that go through the model at once in training; gradients are summed over the parts of a batch."""
 
     def __str__(self) -> str:
         layout = "channels_last" if self.channels_last else "contiguous"
         parts = ["eager" if self.compile is None else f"compiled ({self.compile})", layout]
+        if self.micro_batch is not None:
+            parts.append(f"parts of {self.micro_batch}")
         if self.compile_optimizer:
             return ", ".join([*parts, "compiled optimiser"])
         return ", ".join([*parts, "fused optimiser" if self.fused else "plain optimiser"])
@@ -54,6 +59,8 @@ VARIANTS: dict[str, Variant] = {
     "compile+optimizer": Variant(compile="default", compile_optimizer=True),
     "reduce-overhead": Variant(compile="reduce-overhead"),
     "max-autotune": Variant(compile="max-autotune"),
+    "micro-batches": Variant(micro_batch=32),
+    "compile+micro-batches": Variant(compile="default", micro_batch=32),
 }
 
 
@@ -83,7 +90,14 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
 
     The compiled program serves batches as long as the first one; a shorter last batch runs eagerly, for it would cost
     a compilation of its own.
+
+    Raises:
+        SpecError: the variant cuts batches, and the samples of a batch depend on each other.
     """
+    if variant.micro_batch is not None and model.spec.couples_samples:
+        raise SpecError(
+            f"variant {variant}: batch norm couples the samples of a batch; right is a variant without parts"
+        )
     if variant.compile_optimizer:
         _compile_optimizer(optimizer, variant)
     elif not variant.fused:
@@ -96,6 +110,31 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
             return (fast if model.training else plain)(*inputs)
 
         model.loss = loss  # type: ignore[method-assign, assignment]
+    if variant.micro_batch is not None:
+        model.loss = _in_parts(model, variant.micro_batch)  # type: ignore[method-assign]
+
+
+def _in_parts(model: Autoencoder, size: int) -> Callable[..., Loss]:
+    """Return the model's loss, worked out part by part in training; each part's gradient is added up at once.
+
+    The mean over a batch is the sum of its parts' means, each times its share of the samples.
+    """
+    whole = model.loss
+
+    def loss(x: Tensor, noise: Tensor | None = None) -> Loss:
+        if not model.training or len(x) <= size:
+            return whole(x, noise)
+        none = [None] * -(-len(x) // size)
+        found: dict[str, Tensor] = {}
+        for images, eps in zip(x.split(size), none if noise is None else noise.split(size), strict=True):
+            result, share = whole(images, eps), len(images) / len(x)
+            (share * result.total).backward()  # what it held is free for the next part
+            for name, value in {"": result.total, **result.terms}.items():
+                found[name] = found.get(name, 0) + share * value.detach()
+        # the gradients are there: going backward from a leaf adds nothing to them
+        return Loss(found.pop("").requires_grad_(), found)
+
+    return loss
 
 
 def compiled(function: Callable[..., Any], variant: Variant) -> Callable[..., Any]:

@@ -67,6 +67,10 @@ class _Heat:
             return {}
         return {r["round"]: r["seconds"] / r["steps"] for r in self.of("block", stage=stage) if _key(r) == key}
 
+    def judged(self, key: Key) -> list[float]:
+        """Return seconds of a step in the final, or in the screening of who did not stand in it."""
+        return list((self.samples(key, "final") or self.samples(key, "screening")).values())
+
     def keys(self) -> list[Key]:
         return list(dict.fromkeys(_key(r) for r in self.records if r["kind"] in ("start", "failure", "block")))
 
@@ -77,23 +81,26 @@ class _Heat:
         return min(racing, key=racing.__getitem__) if racing else None
 
     def faster(self, ours: Key | None, theirs: Key | None, stage: str = "final") -> Estimate | None:
-        """Return how many times as fast ours is, paired by round."""
+        """Return how many times as fast ours is, paired by round, over all processes in which either ran."""
         if ours is None or theirs is None:
             return None
-        one, two = self.samples(ours, stage), self.samples(theirs, stage)
-        rounds = sorted(one.keys() & two.keys())
+        one, two = ([s for k in _copies(key) if (s := self.samples(k, stage))] for key in (ours, theirs))
+        rounds = sorted(set.intersection(*(set(samples) for samples in (*one, *two)))) if one and two else []
         if not rounds:
             return None
-        return ratio_of(np.array([two[i] for i in rounds]), np.array([one[i] for i in rounds]))
+        slow, fast = (np.array([[samples[i] for i in rounds] for samples in side]) for side in (two, one))
+        return ratio_of(slow, fast)
 
     def noise(self) -> dict[str, list[float]]:
         """Return, by side, the ratio of the best variant to itself in the final, with its interval."""
         found = {}
         for side in ("jax", "torch"):
             best = self.best(side)
-            same = self.faster(best, (best[0], best[1], 1)) if best else None
-            if same is not None:
-                found[side] = list(same)
+            first, second = (self.samples(key, "final") for key in _copies(best)) if best else ({}, {})
+            rounds = sorted(first.keys() & second.keys())
+            if rounds:
+                pairs = np.array([[second[i], first[i]] for i in rounds])
+                found[side] = list(ratio_of(pairs[:, 0], pairs[:, 1]))
         return found
 
     def ratio(self) -> dict[str, Any] | None:
@@ -123,11 +130,12 @@ class _Heat:
         }
 
     def peers(self) -> list[dict[str, Any]]:
-        """Return our best JAX against the best of each other side, from the rounds in which all took part."""
+        """Return our best JAX against the best of each other side, by the final; by the screening who is far behind."""
         ours = self.best("jax")
         rows = []
         for side in SIDES:
-            ratio = self.faster(ours, self.best(side), "screening") if side not in ("jax", "torch") else None
+            theirs = self.best(side) if side not in ("jax", "torch") else None
+            ratio = self.faster(ours, theirs) or self.faster(ours, theirs, "screening")
             if ratio is not None:
                 named = {"workload": self.workload["name"], "side": side, "label": SIDES[side].label}
                 rows.append({**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]})
@@ -159,7 +167,7 @@ class _Heat:
             "images_per_second": None,
             "reason": self.failed.get(key),
         }
-        samples = list((self.samples(key, "screening")).values())
+        samples = self.judged(key)
         if not samples:
             return row
         step = median_of(np.array(samples))
@@ -208,7 +216,7 @@ class _Heat:
         The first step k with start + k·step below eager's; None where it is never ahead, or is eager itself.
         """
         eager = _default("torch", self.keys())
-        samples = list(self.samples(eager, "screening").values()) if eager else []
+        samples = self.judged(eager) if eager else []
         ours, theirs = self.stages(key), self.stages(eager) if eager else None
         if key == eager or not samples or ours is None or theirs is None:
             return None
@@ -253,6 +261,11 @@ class _Heat:
 
 def _key(record: Record) -> Key:
     return record["side"], record["variant"], record["copy"]
+
+
+def _copies(key: Key) -> tuple[Key, Key]:
+    side, variant, _ = key
+    return (side, variant, 0), (side, variant, 1)
 
 
 def _default(side: str, keys: Iterable[Key]) -> Key | None:

@@ -113,7 +113,7 @@ def _compared(
         elif was is None:
             verdict = "new"
         else:
-            noise = max(n.get(name.partition(",")[0], 0.0) for n in noises)
+            noise = max(n.get(name.partition(",")[0], float("inf")) for n in noises)
             verdict = "same"
             if after[0] > before[1] * (1 + noise):
                 verdict = "better"
@@ -129,7 +129,9 @@ def _noises(race: Result) -> dict[str, float]:
 
 
 def _machine(race: Result) -> Result:
-    return {key: value for key, value in race["environment"].items() if key not in ("date", "twin-autoencoders")}
+    return {
+        key: value for key, value in race["environment"].items() if key not in ("date", "twin-autoencoders", "commit")
+    }
 
 
 def _shown(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""One workload's race: agreement first, then blocks in turn, then the best of either twin beside copies of themselves.
+"""One workload's race: agreement first, then blocks in turn, then the best of each side, twins beside copies of theirs.
 
 The variants are chosen by one set of rounds and judged by another, so that luck in the choice does not flatter it.
 """
@@ -23,7 +23,7 @@ START_SECONDS, BLOCK_SECONDS = 900.0, 180.0
 DISAGREES = "does not agree"
 WARM_UP = "warm-up"
 FAR_BEHIND = 6.0
-"""Who is so many times slower than the fastest takes part in `LEAST_ROUNDS` rounds only."""
+"""Who is so many times slower than the fastest takes part in `LEAST_ROUNDS` rounds of the screening only."""
 
 
 class Entry(NamedTuple):
@@ -69,19 +69,20 @@ class Heat:
     """Of a step, in each round so far."""
 
     def run(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Race, and return who stood in the final. Nothing is left running, whatever happens."""
+        """Race, and return which variants of our twins stood in the final. Nothing is left running, whatever happens."""
         try:
             for entry in entries:
                 self.enter(entry)
             self.race("screening")
             best = self.best()
-            finalists = dict.fromkeys([*best, *(e for e in self.handles if e in self.defaults())])
-            for entry in [e for e in self.handles if e not in finalists]:
+            peers = [e for e in best if not self.ours(e) and not self.far_behind(e)]
+            twins = [e for e in self.handles if self.ours(e) and (e in best or e in self.defaults())]
+            for entry in [e for e in self.handles if e not in (*twins, *peers)]:
                 self.handles.pop(entry).close()
-            for entry in best:
+            for entry in [e for e in best if self.ours(e)]:
                 self.enter(entry._replace(copy=1))
             self.race("final")
-            return [entry for entry in self.handles if not entry.copy]
+            return [entry for entry in self.handles if self.ours(entry) and not entry.copy]
         finally:
             for handle in self.handles.values():
                 handle.close()
@@ -138,10 +139,10 @@ class Heat:
         self.journal.add("neighbours", workload=self.workload.name, stage=stage, share=neighbours.share)
 
     def best(self) -> list[Entry]:
-        """Return the fastest variant of each of our twins, by the medians so far."""
+        """Return the fastest variant of each side, by the medians so far."""
         racing = [entry for entry in self.handles if entry in self.seconds]
-        ours = {entry.side: None for entry in racing if self.ours(entry)}
-        return [min((e for e in racing if e.side == side), key=self.median) for side in ours]
+        sides = dict.fromkeys(entry.side for entry in racing)
+        return [min((e for e in racing if e.side == side), key=self.median) for side in sides]
 
     def defaults(self) -> set[Entry]:
         """Return the default variant of each of our twins."""

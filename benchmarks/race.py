@@ -1,5 +1,6 @@
 """The race: every side at every workload, with all that is needed to judge it."""
 
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class _Race:
         self.total = sum(_guess(w, entry) for w in workloads for entry in entries[w.name]) + 20
         described = {name: getattr(self.options, name) for name in ("quick", "workload", "side", "force")}
         self.journal.add("options", **described, rounds=self.rounds)
-        self.journal.add("environment", **environment(), **self.machine(sides))
+        self.journal.add("environment", **environment(), commit=_commit(), **self.machine(sides))
         self.peak()
         for number, workload in enumerate(workloads, 1):
             self.say(f"{number}/{len(workloads)}  {workload.name}")
@@ -211,6 +212,15 @@ class _Race:
         gone = time.monotonic() - self.began
         left = f", {_clock(gone * (self.total / self.done - 1))} left" if self.done > 0.05 * self.total else ""
         self.console.print(f"[{_clock(gone)}{left}]  {line}", soft_wrap=True)
+
+
+def _commit() -> str:
+    """Return which version of the project races, as git knows it."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _clock(seconds: float) -> str:

@@ -38,7 +38,9 @@ def verdict(result: Result) -> tuple[bool, str]:
     """Return whether no target was missed on a quiet machine, and the targets in one sentence."""
     judged = [target["reached"] for target in result["targets"]]
     reached, missed, unmeasured = judged.count(True), judged.count(False), judged.count(None)
-    said = f"{reached} targets reached, {missed} missed, {unmeasured} not measured"
+    doubtful = sum(bool(target["reached"]) and not target.get("certain", True) for target in result["targets"])
+    reached_said = f"{reached} targets reached" + (f" ({doubtful} not for certain)" if doubtful else "")
+    said = f"{reached_said}, {missed} missed, {unmeasured} not measured"
     share = result["neighbours"]
     if share is not None and share > QUIET:
         busy = f"the machine was busy: others used up to {100 * share:.0f} % of its cores while blocks were timed"
@@ -66,13 +68,18 @@ def times(value: Any) -> str:
 
 
 def _targets(result: Result) -> Table:
-    said = {True: "reached", None: "not measured"}
     rows = []
     for t in result["targets"]:
-        word = said.get(t["reached"]) or f"missed by {100 * t['short']:.0f} %"
+        word = {True: "reached", False: f"missed by {100 * t.get('short', 0):.0f} %", None: "not measured"}[
+            t["reached"]
+        ]
+        word += "" if t.get("certain", True) else ", not for certain"
         rows.append([t["target"], t["right"], number(t["value"], ".2f"), interval(t["ci"]), word])
     failed = {i for i, target in enumerate(result["targets"]) if target["reached"] is False}
-    note = "Ratios are speeds: how many times as many images a second."
+    note = (
+        "Ratios are speeds: how many times as many images a second. What is not for certain has the target within its "
+        "interval."
+    )
     return Table("Targets", note, ["Target", "Right", "Measured", "Interval", "Result"], rows, failed)
 
 

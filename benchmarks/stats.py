@@ -24,12 +24,19 @@ def median_of(samples: Float[np.ndarray, " N"], seed: int = 0) -> Estimate:
     return _bootstrap(samples, seed)
 
 
-def ratio_of(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"], seed: int = 0) -> Estimate:
+def ratio_of(a: Float[np.ndarray, "*P N"], b: Float[np.ndarray, "*Q N"], seed: int = 0) -> Estimate:
     """Return the median of a/b, paired by round, with its percentile bootstrap interval.
 
-    What slows a machine down for a while slows both sides of a round alike, and cancels.
+    What slows a machine down for a while slows both sides of a round alike, and cancels. Where a side ran in several
+    processes, [P, N], each is paired with each of the other's, and processes are drawn as rounds are: how fast a
+    program is depends on the process it is in, by more than rounds tell.
     """
-    return _bootstrap(a / b, seed)
+    many = np.atleast_2d(a)[:, None] / np.atleast_2d(b)[None]
+    rng, (ours, theirs, rounds) = np.random.default_rng(seed), many.shape
+    one, two, when = (rng.integers(0, n, (DRAWS, n)) for n in (ours, theirs, rounds))
+    drawn = many[one[:, :, None, None], two[:, None, :, None], when[:, None, None, :]]
+    low, high = np.quantile(np.median(drawn, axis=(1, 2, 3)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(np.median(many)), float(low), float(high))
 
 
 def noise_of(ratios: list[Estimate]) -> float:

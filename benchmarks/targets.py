@@ -106,7 +106,10 @@ TARGETS = (
 
 
 def judge(result: Result) -> list[dict[str, Any]]:
-    """Return what each target came to: reached, missed and by what fraction, or not measured."""
+    """Return what each target came to: reached, missed and by what fraction, or not measured.
+
+    ``certain`` says whether the whole interval is on that side of the target.
+    """
     rows = []
     for target in TARGETS:
         value, interval = target.measure(result)
@@ -115,6 +118,7 @@ def judge(result: Result) -> list[dict[str, Any]]:
         if value is not None:
             judged = interval[1] if target.within and interval else value
             row["reached"] = judged >= target.least if target.least is not None else judged <= (target.most or 0.0)
+            row["certain"] = not interval or target.least is None or (interval[0] >= target.least) == row["reached"]
             row["short"] = 0.0 if row["reached"] else abs(value / (target.least or target.most or 1.0) - 1)
         ours = _best(result, target.workload, "jax") if target.workload else {}
         if row["reached"] is False and ours and target.least and value:

@@ -168,4 +168,4 @@ def choose_workloads(names: tuple[str, ...], quick: bool) -> list[Workload]:
     for name in names:
         if name not in WORKLOADS:
             raise UserError(f'--workload: unknown workload "{name}"; {nearest(name, public)}')
-    return [WORKLOADS[name] for name in names or public if names or not quick or WORKLOADS[name].quick]
+    return [WORKLOADS[name] for name in dict.fromkeys(names or public) if names or not quick or WORKLOADS[name].quick]

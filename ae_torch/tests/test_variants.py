@@ -5,10 +5,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from ae_core.errors import UserError
+from ae_core.errors import SpecError, UserError
+from ae_core.init import initial_weights
+from ae_core.loop import make_steps
 from ae_core.presets import PRESETS
+from ae_core.rng import generator
+from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
+from ae_torch.engine import ENGINE, Trainer
 from ae_torch.variants import COMPILE_STEPS, VARIANTS, Variant, choose, compiled
 
 LIMIT = 1e-11
@@ -57,7 +63,11 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "names"), [("adam", [n for n in VARIANTS if n != "eager"]), ("sgd", ["compile+optimizer"])]
+    ("optimizer", "names"),
+    [
+        ("adam", [n for n, v in VARIANTS.items() if n != "eager" and v.micro_batch is None]),
+        ("sgd", ["compile+optimizer"]),
+    ],
 )
 def test_same_numbers_in_float64(optimizer, names, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -71,6 +81,32 @@ def test_same_numbers_in_float64(optimizer, names, tmp_path, monkeypatch):
         # loss, three ways of inference, and the optimiser, of SGD twice: its first step has no velocity yet
         updates = {"adam": 1, "sgd": 2}[optimizer] if VARIANTS[name].compile_optimizer else 0
         assert graphs == (0 if VARIANTS[name].compile is None else 4 + updates), name
+
+
+@pytest.mark.parametrize("bottleneck", [PlainBottleneck(2), GaussianBottleneck(2, 0.5)], ids=["plain", "gaussian"])
+def test_parts_give_the_whole_batchs_gradient(bottleneck):
+    """Parts of 3 in batches of 8, the last of 2, and in one of 4: losses, terms and weights after 6 steps."""
+    training = Training(Adam(), batch_size=8, epochs=3, precision="float64", clip_norm=0.1)
+    spec = Spec((4, 4, 1), ConvBackbone((3,), (2,)), bottleneck, training=training)
+    images = generator(0, "images").random((20, 4, 4, 1)).astype(np.float32)
+    start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    found = []
+    for variant in (Variant(), Variant(micro_batch=3)):
+        trainer = Trainer(spec, start, images, variant)
+        terms = [trainer.advance(make_steps(spec, 20, 0, epoch, 0, 3)) for epoch in range(2)]
+        found.append(trainer.tensors() | {name: np.concatenate([t[name] for t in terms]) for name in terms[0]})
+    whole, parts = found
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        assert np.linalg.norm(whole[name] - parts[name]) <= LIMIT * np.linalg.norm(whole[name]), name
+    assert any((whole[name] != parts[name]).any() for name in whole)  # it was cut
+
+
+def test_batches_of_coupled_samples_are_not_cut():
+    spec = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), PlainBottleneck(2))
+    start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    with pytest.raises(SpecError, match="batch norm couples the samples"):
+        Trainer(spec, start, np.zeros((8, 4, 4, 1), np.float32), VARIANTS["micro-batches"])
 
 
 def test_choice(monkeypatch):

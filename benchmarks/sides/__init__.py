@@ -64,8 +64,11 @@ SLOW_BATCH = 32
 JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
 """Our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions; and with one
 step a dispatch."""
-TORCH_TRAIN = ("channels_last", "eager", "compile", "compile+optimizer", "reduce-overhead", "max-autotune")
-TORCH_INFER = ("channels_last", "eager", "compile", "reduce-overhead", "max-autotune")
+TORCH_TRAIN = ("channels_last", "eager", "compile", "compile+optimizer", "max-autotune")
+TORCH_PARTS = ("micro-batches", "compile+micro-batches")
+TORCH_INFER = ("channels_last", "eager", "compile", "max-autotune")
+TORCH_ONCE = ("reduce-overhead",)
+"""Which on a CPU compiles what compile does: raced at one batch."""
 
 
 def _jax(workload: Workload) -> tuple[str, ...]:
@@ -79,12 +82,13 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 
 
 def _torch(workload: Workload) -> tuple[str, ...]:
+    once = TORCH_ONCE if workload.batch in (128, 256) else ()
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": TORCH_TRAIN,
+        "train": TORCH_TRAIN + once + (TORCH_PARTS if workload.convolves and workload.batch > 32 else ()),
         "many": ("func", "func+compile", "in turn"),
         "quality": ("channels_last", "compile"),
     }
-    return grids.get(workload.phase, TORCH_INFER)
+    return grids.get(workload.phase, TORCH_INFER + once)
 
 
 def _flax(workload: Workload) -> tuple[str, ...]:
@@ -134,4 +138,4 @@ def choose_sides(names: tuple[str, ...]) -> list[Side]:
     for name in names:
         if name not in SIDES:
             raise UserError(f'--side: unknown side "{name}"; {nearest(name, SIDES)}')
-    return [SIDES[name] for name in names or SIDES]
+    return [SIDES[name] for name in dict.fromkeys(names or SIDES)]

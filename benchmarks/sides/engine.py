@@ -31,11 +31,9 @@ CHECKS = 4
 class Training:
     """Training steps: one call takes many and waits once."""
 
-    def __init__(
-        self, trainer: Trainer, numbers: Material, settle: Callable[[Any], object], single: bool = False
-    ) -> None:
+    def __init__(self, trainer: Trainer, numbers: Material, settle: Callable[[Any], object]) -> None:
         self.trainer, self.steps, self.wait = trainer, numbers.steps, settle
-        self.most = 1 if single else trainer.capacity
+        self.most = trainer.capacity
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, " K"]:
         """Return the loss of each step."""

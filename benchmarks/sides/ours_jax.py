@@ -94,8 +94,9 @@ class Many:
         losses = []
         while steps:
             count = min(steps, 1 if self.single else self.count)
-            self.state, values = one_at_a_time(self.run, self.state, self.data, first, count)
-            losses.append(np.asarray(values)[:count])
+            with one_at_a_time:
+                self.state, values = self.run(self.state, self.data, first, count)
+                losses.append(np.asarray(jax.block_until_ready(values))[:count])
             first, steps = first + count, steps - count
         return np.concatenate(losses)
 
@@ -129,7 +130,8 @@ def open_runner(workload: Workload, variant: str) -> Runner:
         return Many(workload, numbers, variant)
     if workload.phase == "train":
         trained = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
-        return Stepping(
-            trained, numbers, lambda trainer: jax.block_until_ready(trainer.state), variant == "single steps"
-        )
+        assert isinstance(trained, Trainer)
+        if variant == "single steps":
+            trained.chunk = trained.capacity = 1  # a program of one step, that is not handed the inputs of many
+        return Stepping(trained, numbers, lambda trainer: jax.block_until_ready(trainer.state))
     return Inferring(Inference(workload.spec, numbers.tensors[0]), workload, numbers)

@@ -1,7 +1,8 @@
 """Keras 3 as one would write it, on the backend that KERAS_BACKEND names: a functional model and `train_on_batch`.
 
 The loss, initial weights, batches and noise are ours. Keras' own Adam adds eps before the bias is corrected, which is
-another optimiser; the one here has eps where the paper has it, at the same cost.
+another optimiser; the one here has eps where the paper has it. On PyTorch it moves the variables one by one, where
+Keras' own moves them in groups.
 """
 
 from typing import Any

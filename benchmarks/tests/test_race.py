@@ -169,6 +169,10 @@ CHANGES = {
     "slower in images a second": (_race(2.0, [1.9, 2.1], rate=90.0), {"worse", "same"}),
     "another machine": (_race(2.0, [1.9, 2.1], rate=10.0, cores="64"), {"same"}),
     "no race of equals": (_race(1.0, [0.9, 1.1], noise=None), {"same"}),
+    "another rate, and no race of equals": (
+        _race(2.0, [1.9, 2.1], rate=10.0) | {"ratios": []},
+        {"gone", "same"},
+    ),
     "a twin that no longer agrees": (_race(2.0, [1.9, 2.1]) | {"ratios": []}, {"gone", "same"}),
     "another choice of workloads": (_race(2.0, [1.9, 2.1]) | {"ratios": [], "rows": [], "workloads": []}, set()),
     "a side that no longer agrees": (_race(2.0, [1.9, 2.1], rate=None), {"gone", "same"}),
@@ -242,6 +246,8 @@ def test_bad_input(name, tmp_path, monkeypatch, capsys):
 def test_sides_given_one_by_one_are_all_taken():
     chosen = tyro.cli(Race, args=["--out", "x", "--side", "jax", "--side", "torch", "--workload", "dense-large"])
     assert (chosen.side, chosen.workload) == (("jax", "torch"), ("dense-large",))
+    assert [side.name for side in choose_sides(("jax", "jax"))] == ["jax"]
+    assert [workload.name for workload in choose_workloads(("tiny-vae",) * 2, quick=False)] == ["tiny-vae"]
 
 
 def test_a_race_is_not_overwritten(tmp_path):
