@@ -69,7 +69,7 @@ class Heat:
     """Of a step, in each round so far."""
 
     def run(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Race, and return which variants of our twins stood in the final. Nothing is left running, whatever happens."""
+        """Race, and return which of our variants stood in the final. Nothing is left running, whatever happens."""
         try:
             for entry in entries:
                 self.enter(entry)
