@@ -10,7 +10,6 @@ from ae_core.spec import (
     DenseBackbone,
     GaussianBottleneck,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
@@ -39,18 +38,11 @@ PRESETS: dict[str, Spec] = {
         bottleneck=PlainBottleneck(latent=32),
         training=Training(batch_size=64, epochs=10),
     ),
-    # two latents are a map to look at: no kinks, and a rate that falls to 0, make it smooth
     "dense-digits": Spec(
         input_shape=(8, 8, 1),
-        backbone=DenseBackbone(hidden=(128, 64), activation="gelu_tanh"),
+        backbone=DenseBackbone(hidden=(128, 64)),
         bottleneck=PlainBottleneck(latent=2),
-        training=Training(Adam(learning_rate=3e-3), Schedule("cosine"), batch_size=64, epochs=150),
-    ),
-    "wardrobe": Spec(
-        input_shape=(32, 32, 1),
-        backbone=DenseBackbone(hidden=(256, 128), activation="gelu_tanh"),
-        bottleneck=PlainBottleneck(latent=2),
-        training=Training(Adam(learning_rate=1e-3), Schedule("cosine"), batch_size=64, epochs=20),
+        training=Training(batch_size=64, epochs=50),
     ),
 }
 

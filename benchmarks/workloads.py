@@ -140,7 +140,7 @@ _ALL = (
     Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16),
     Workload("dense-small", "train", _SMALL, 256, quick=True),
     Workload("dense-large", "train", _LARGE, 64),
-    *(Workload(name, "train", preset(name), 256) for name in ("dense-digits", "wardrobe")),
+    Workload("dense-digits", "train", preset("dense-digits"), 256),
     *(
         Workload(f"{phase}-{batch}", phase, _batch(_FOSTER_AE, batch), quick=(phase, batch) == ("reconstruct", 256))
         for phase in ("encode", "decode", "reconstruct")
