@@ -1,6 +1,7 @@
 """A trained model as a library has it: made from arrays, asked with arrays. Each twin brings its engine."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from operator import index
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from numpy.typing import ArrayLike
 
 from ae_core.changes import changed_training, chosen
-from ae_core.data import split, validate_images
+from ae_core.data import Dataset, split, validate_images
 from ae_core.engine import Codes, Engine, Inference, Tensors
 from ae_core.errors import DataError, SpecError, nearest
 from ae_core.init import check_size
@@ -192,6 +193,41 @@ class Fitted:
         with as_data_error():
             return fit_sampler(name, self.encode(images), components, seed)
 
+    def atlas(
+        self,
+        path: str | PathLike[str],
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        label_names: Sequence[str] = (),
+        shown: int = 2000,
+        decoder: Literal["auto", "page", "grid"] = "auto",
+    ) -> None:
+        """Write the latent space as one web page to point, walk and drag in. What was there is overwritten.
+
+        Args:
+            path: the page, .html; always under 5 MB.
+            images: whose codes are shown.
+            labels: an integer for each image, by which it is coloured.
+            label_names: what the labels mean, label 0 first.
+            shown: the most images to show, evenly chosen; fewer where they are large.
+            decoder: ``page`` puts the decoder itself into the page, ``grid`` pictures that it made, which are blended;
+                ``auto`` is page where it fits.
+
+        Raises:
+            DataError: the images or labels cannot be used, or the decoder is too large for a page that should have it.
+            OutputError: the page would be too large, or cannot be written.
+        """
+        from ae_core.atlas.page import MAX_SHOWN, write_page  # Matplotlib, for its colours, takes a while to import
+
+        check_between("shown", _whole("shown", shown), 1, MAX_SHOWN)
+        if decoder not in ("auto", "page", "grid"):
+            raise DataError(f'decoder: given "{decoder}"; {nearest(str(decoder), ("auto", "page", "grid"))}')
+        valid = _images(images, self.spec, "images")
+        known = None if labels is None else _labels(labels, len(valid), len(label_names))
+        data = Dataset("images", valid, known, label_names=tuple(label_names))
+        write_page(Path(path), self.spec, self.tensors, self.inference, data, f"ae_{self.engine.name}", shown, decoder)
+
     def __getstate__(self) -> dict[str, Any]:
         # what runs on a device is built again where it is needed
         return {name: value for name, value in vars(self).items() if name != "inference"}
@@ -212,6 +248,15 @@ def _images(images: ArrayLike, spec: Spec, where: str) -> Float32[np.ndarray, "N
         given, right = ("×".join(map(str, shape)) for shape in (valid.shape[1:], spec.input_shape))
         raise DataError(f"{where}: given {given} pixels and channels; right is {right}, the spec's input_shape")
     return valid
+
+
+def _labels(labels: ArrayLike, count: int, names: int) -> Int64[np.ndarray, " N"]:
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise DataError(f"labels: given {array.dtype} {array.shape}; right are {count} integers")
+    if names and not (array.min() >= 0 and array.max() < names):
+        raise DataError(f"labels: given {array.min()} to {array.max()}; right is 0 to {names - 1}, as there are names")
+    return array.astype(np.int64)
 
 
 def _whole(name: str, value: int) -> int:

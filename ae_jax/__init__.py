@@ -12,6 +12,8 @@ over which trainings and large batches are then divided; the command line does i
 >>> jax.config.update("jax_num_cpu_devices", 2)  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ae_core.extras import require
 
 require("jax")
@@ -30,3 +32,14 @@ from ae_jax.training import State as State  # noqa: E402
 from ae_jax.training import make_training as make_training  # noqa: E402
 from ae_jax.weights import load as load  # noqa: E402
 from ae_jax.weights import save as save  # noqa: E402
+
+if TYPE_CHECKING:
+    from ae_jax.estimator import AutoencoderEstimator as AutoencoderEstimator
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AutoencoderEstimator":  # scikit-learn is imported for it alone
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ae_jax.estimator import AutoencoderEstimator
+
+    return AutoencoderEstimator

@@ -5,6 +5,8 @@
 >>> model = ae_torch.build(preset("foster-ae")).init(seed=0)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ae_core.extras import require
 
 require("torch")
@@ -23,3 +25,14 @@ from ae_torch.training import State as State  # noqa: E402
 from ae_torch.training import make_training as make_training  # noqa: E402
 from ae_torch.weights import load as load  # noqa: E402
 from ae_torch.weights import save as save  # noqa: E402
+
+if TYPE_CHECKING:
+    from ae_torch.estimator import AutoencoderEstimator as AutoencoderEstimator
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AutoencoderEstimator":  # scikit-learn is imported for it alone
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ae_torch.estimator import AutoencoderEstimator
+
+    return AutoencoderEstimator

@@ -5,6 +5,7 @@ import numpy as np
 from ae_core.data.dataset import Dataset
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError
+from ae_core.extras import missing_extra
 
 
 def digits() -> Dataset:
@@ -14,10 +15,11 @@ def digits() -> Dataset:
 
     Raises ``DataError`` when scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError("digits: scikit-learn, which holds them, is not installed: pip install scikit-learn") from error
+    missing = missing_extra("sklearn")
+    if missing is not None:
+        raise DataError(f"digits: {missing}")
+    from sklearn.datasets import load_digits
+
     scans = load_digits()
     images = validate_images(scans.images / 16, "digits")
     return Dataset("digits", images, labels=scans.target.astype(np.int64))

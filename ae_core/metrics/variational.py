@@ -28,10 +28,11 @@ def kl_per_dimension(mean: Float[np.ndarray, "N L"], logvar: Float[np.ndarray, "
 
     Source: Kingma & Welling (2014), appendix B: ½·(mean² + exp(logvar) − 1 − logvar).
     """
-    return _kl(mean, logvar).mean(0)
+    return kl_divergence(mean, logvar).mean(0)
 
 
-def _kl(mean: Float[np.ndarray, "N L"], logvar: Float[np.ndarray, "N L"]) -> Float64[np.ndarray, "N L"]:
+def kl_divergence(mean: Float[np.ndarray, "N L"], logvar: Float[np.ndarray, "N L"]) -> Float64[np.ndarray, "N L"]:
+    """Return KL(q(z|x) ‖ p(z)) of each image and latent dimension, in nats; see `kl_per_dimension`."""
     m, v = mean.astype(np.float64), logvar.astype(np.float64)
     return 0.5 * (m**2 + np.expm1(v) - v)
 
@@ -59,7 +60,7 @@ def elbo(
     Source: Kingma & Welling (2014), eq. 7 with one sample. The draws are those of ``seed``.
     """
     z = mean + np.exp(0.5 * logvar.astype(np.float64)) * normal(mean.shape, seed, "elbo")
-    result = -_kl(mean, logvar).sum(1)
+    result = -kl_divergence(mean, logvar).sum(1)
     for start in range(0, len(images), BLOCK):
         part = slice(start, start + BLOCK)
         result[part] += log_probability(likelihood, images[part], decode(z[part]))

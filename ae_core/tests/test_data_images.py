@@ -1,10 +1,9 @@
 """Images from arrays: what is accepted, what is refused, and how they are brought to another shape."""
 
-import sys
-
 import numpy as np
 import pytest
 
+from ae_core import extras
 from ae_core.data import DataOptions, load, validate_images
 from ae_core.errors import DataError
 
@@ -136,8 +135,8 @@ def test_digits():
 
 
 def test_digits_without_sklearn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="scikit-learn, which holds them, is not installed"):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"digits: scikit-learn not installed; right is: pip install 'twin-"):
         load("digits", (8, 8, 1))
 
 

@@ -37,6 +37,7 @@ def without(tmp_path):
     return run
 
 
+_SKLEARN = "scikit-learn not installed; right is: pip install 'twin-autoencoders[sklearn]'"
 _LINES = [
     ("jax", "jax flax optax", "jax, flax, optax not installed; right is: pip install 'twin-autoencoders[jax]'"),
     ("jax", "optax", "optax not installed; right is: pip install 'twin-autoencoders[jax]'"),
@@ -105,3 +106,26 @@ def test_each_twin_runs_without_the_other(without, twin, others):
     result = without(others, sys.executable, "-m", f"ae_{twin}", "info", "--preset", "dense-digits")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.endswith("\n33,474 parameters\n")
+
+
+@pytest.mark.parametrize("twin", ["jax", "torch"])
+def test_estimators_alone_need_scikit_learn(without, tmp_path, twin):
+    code = f"import ae_{twin}; ae_{twin}.fit; ae_{twin}.no_such_name"
+    result = without("sklearn pandas", sys.executable, "-c", code)
+    assert result.stderr.splitlines()[-1] == f"AttributeError: module 'ae_{twin}' has no attribute 'no_such_name'"
+    for code in (f"from ae_{twin} import AutoencoderEstimator", f"import ae_{twin}; ae_{twin}.AutoencoderEstimator"):
+        result = without("sklearn pandas", sys.executable, "-c", code)
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == f"ModuleNotFoundError: {_SKLEARN}"
+    command = (sys.executable, "-m", f"ae_{twin}", "train", "--preset", "dense-digits", "--epochs", "1")
+    result = without("sklearn pandas", *command, "--data", "cans", "--count", "50", "--out", "run")
+    assert result.returncode == 0
+    result = without("sklearn pandas", *command, "--data", "digits", "--out", "other")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"ae-{twin}: digits: {_SKLEARN}\n")
+
+
+def test_scikit_learn_is_imported_for_estimators_alone(without):
+    code = "import ae_jax, ae_torch, ae_core.commands, sys; print('sklearn' in sys.modules); "
+    code += "ae_jax.AutoencoderEstimator, ae_torch.AutoencoderEstimator; print('sklearn' in sys.modules)"
+    result = without("", sys.executable, "-c", code)
+    assert (result.stdout, result.stderr) == ("False\nTrue\n", "")

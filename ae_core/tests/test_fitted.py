@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import ae_jax
 import ae_jax.engine
@@ -22,18 +21,7 @@ PLAIN = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2), training=Traini
 VAE = replace(PLAIN, bottleneck=GaussianBottleneck(3))
 IMAGES = cans(60, (8, 8)).images
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(params=TWINS)
-def twin(request):
-    return TWINS[request.param]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _tensors_equal(one, other):
@@ -149,6 +137,30 @@ def test_a_training_that_fails_says_so(twin):
         model = twin.fit(PLAIN, IMAGES, learning_rate=1e38)
     assert model.history.status == "diverged"
     assert all(np.isfinite(tensor).all() for tensor in model.tensors.values())
+
+
+def test_an_atlas(twin, tmp_path):
+    model = twin.fit(VAE, IMAGES)
+    page = tmp_path / "atlas.html"
+    labels = np.arange(60) % 3
+    model.atlas(page, IMAGES, labels.tolist(), label_names=("low", "high", "strange"))
+    text = page.read_text(encoding="utf-8")
+    assert "60 images, each where the encoder put it" in text
+    assert "strange" in text
+    model.atlas(str(page), IMAGES, shown=7, decoder="grid")
+    text = page.read_text(encoding="utf-8")
+    assert "7 of 60 images, evenly chosen" in text
+    assert "Blended: in place of the decoder" in text
+    assert "strange" not in text
+    wrong = {
+        "labels: given int64 (59,); right are 60 integers": {"labels": labels[1:]},
+        "labels: given float64 (60,); right are 60 integers": {"labels": labels / 2},
+        "labels: given 0 to 2; right is 0 to 1, as there are names": {"labels": labels, "label_names": ("a", "b")},
+        "shown: given 0; right is 1 to 10,000": {"shown": 0},
+    }
+    for message, options in wrong.items():
+        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+            model.atlas(page, IMAGES, **options)
 
 
 _NORM = replace(PLAIN, backbone=DenseBackbone((3,), norm=BatchNorm()))

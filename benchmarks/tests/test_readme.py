@@ -35,6 +35,7 @@ def test_python_runs(tmp_path):
     assert blocks("python")
     for code in blocks("python"):
         subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=120)
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors", "atlas.html"}
 
 
 def test_commands_run(tmp_path, monkeypatch):
