@@ -1,6 +1,6 @@
 """A training run and the folder it leaves: weights, report and figures."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from ae_core import figures
+from ae_core.changes import changed_training
 from ae_core.data import DataOptions, Dataset, load, split
 from ae_core.engine import Engine
 from ae_core.environment import environment
@@ -70,11 +71,7 @@ def choose_spec(options: RunOptions) -> Spec:
     if options.preset is not None and options.spec is not None:
         raise SpecError("given both --preset and --spec; right is one of them")
     spec = load_spec(options.spec) if options.spec is not None else preset(options.preset or "foster-ae")
-    training = spec.training
-    if options.learning_rate is not None:
-        training = replace(training, optimizer=replace(training.optimizer, learning_rate=options.learning_rate))
-    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "precision")}
-    return replace(spec, training=replace(training, **{k: v for k, v in given.items() if v is not None}))
+    return changed_training(spec, options.epochs, options.batch_size, options.learning_rate, options.precision)
 
 
 @dataclass(frozen=True)
