@@ -48,9 +48,7 @@ class Evaluate:
         spec, model = open_model(engine, self.weights)
         data = load(self.data, spec.input_shape, self.data_options)
         if self.heldout is not None:
-            kept = split(len(data.images), self.heldout, self.seed)[1]
-            labels, factors = (None if known is None else known[kept] for known in (data.labels, data.factors))
-            data = data._replace(images=data.images[kept], labels=labels, factors=factors)
+            data = data.some(split(len(data.images), self.heldout, self.seed)[1])
         result = evaluate(model, spec, data, self.seed)
         _print(result, f"{self.weights} on {len(data.images):,} images of {data.name}")
         if self.json is not None:

@@ -10,6 +10,7 @@ from ae_core.spec import (
     DenseBackbone,
     GaussianBottleneck,
     PlainBottleneck,
+    Schedule,
     Spec,
     Training,
 )
@@ -43,6 +44,15 @@ PRESETS: dict[str, Spec] = {
         backbone=DenseBackbone(hidden=(128, 64)),
         bottleneck=PlainBottleneck(latent=2),
         training=Training(batch_size=64, epochs=50),
+    ),
+    # Two latents are a map to look at: a net without kinks, and a rate that falls to 0, make it smooth; the KL term,
+    # weighted by 4, draws codes together, so that what lies between them looks like a garment too.
+    "wardrobe": Spec(
+        input_shape=(32, 32, 1),
+        backbone=DenseBackbone(hidden=(256, 128), activation="gelu_tanh"),
+        bottleneck=GaussianBottleneck(latent=2, kl_weight=4.0),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=1e-3), Schedule("cosine"), batch_size=64, epochs=20),
     ),
 }
 

@@ -141,6 +141,7 @@ _ALL = (
     Workload("dense-small", "train", _SMALL, 256, quick=True),
     Workload("dense-large", "train", _LARGE, 64),
     Workload("dense-digits", "train", preset("dense-digits"), 256),
+    Workload("wardrobe", "train", preset("wardrobe"), 64),
     *(
         Workload(f"{phase}-{batch}", phase, _batch(_FOSTER_AE, batch), quick=(phase, batch) == ("reconstruct", 256))
         for phase in ("encode", "decode", "reconstruct")

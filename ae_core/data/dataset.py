@@ -50,3 +50,8 @@ class Dataset(NamedTuple):
     """What the labels mean, label 0 first; empty where they are their own names."""
     draw: Draw | None = None
     """Of a procedural data set: makes other images, of the same shape, as these were made."""
+
+    def some(self, indices: Int64[np.ndarray, " K"]) -> "Dataset":
+        """Return those images, with what is known of them."""
+        labels, factors = (None if known is None else known[indices] for known in (self.labels, self.factors))
+        return self._replace(images=self.images[indices], labels=labels, factors=factors)

@@ -284,7 +284,7 @@ def test_tables_of_workloads_and_sides():
     public = [w for w in WORKLOADS.values() if not w.hidden]
     assert {w.phase for w in public} == {"train", "encode", "decode", "reconstruct", "many", "quality"}
     assert {w.name for w in choose_workloads((), quick=True)} < {w.name for w in public}
-    assert len(choose_workloads((), quick=False)) == len(public) == 19
+    assert len(choose_workloads((), quick=False)) == len(public) == 20
     for side in choose_sides(()):
         for workload in public:
             grid = side.grid(workload)

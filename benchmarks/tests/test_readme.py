@@ -7,11 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from ae_core.cli import load_engine, main
+from ae_core.commands import Command
 from ae_core.data import DataOptions, load, split
 from ae_core.loop import fit
 from ae_core.metrics import mse, pca_mse
@@ -41,7 +43,7 @@ def test_python_runs(tmp_path):
 def test_commands_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("ae-")]
-    commands = {"train", "encode", "decode", "reconstruct", "sample", "atlas", "info"}
+    commands = {command.__metadata__[0].name for command in get_args(Command)}
     assert {shlex.split(line)[1] for line in lines} == commands
     for line in lines:
         program, *arguments = shlex.split(line)
@@ -63,8 +65,8 @@ def test_numbers():
         f"{CONTROL_FACTOR:g} × the control",
     ):
         assert limit.replace("e-0", "e-") in limits
-    names = re.findall(r"`(foster-ae|foster-vae|dense-mnist|dense-digits)`", README)
-    assert set(names) == set(PRESETS)
+    sentence = README[README.index("Presets: ") :].partition("\n\n")[0]
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == set(PRESETS)
 
 
 class Silent:
