@@ -44,6 +44,7 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { margin-top: 0.4rem; color: var(--muted); font-size: 0.925rem; }
 summary { cursor: pointer; padding: 0.55rem 0; }
 pre { margin: 0 0 0.9rem; overflow-x: auto; font: 0.85rem/1.5 ui-monospace, monospace; }
+a { color: inherit; } ul { margin: 0; padding-left: 1.25rem; }
 footer { margin-top: 2.5rem; color: var(--muted); font-size: 0.85rem; }
 @media (max-width: 36rem) {
   main { padding: 1.5rem 0.9rem 3rem; }
@@ -144,6 +145,12 @@ def details(summary: str, value: Any) -> str:
     """Return a value as JSON that unfolds."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return f'<details class="card"><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>'
+
+
+def links(targets: Mapping[str, str]) -> str:
+    """Return links by their text; the targets are relative to the page, which is why they may lie beside it."""
+    items = (f'<li><a href="{escape(target)}">{escape(text)}</a></li>' for text, target in targets.items())
+    return f"<ul>{''.join(items)}</ul>" if targets else ""
 
 
 def figure(caption: str, png: bytes) -> str:

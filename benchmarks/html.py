@@ -4,18 +4,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ae_core.page import details, figure, numbers, page, pairs, row, section, table
+from ae_core.page import details, figure, links, numbers, page, pairs, row, section, table
 from benchmarks.table import passed, scientific, strain, summary_rows, verdict
 
 
-def render(report: dict[str, Any], figures: Mapping[str, bytes]) -> str:
+def render(report: dict[str, Any], figures: Mapping[str, bytes], beside: Mapping[str, str] | None = None) -> str:
     """Return the report as one HTML page; ``figures`` are PNG files by caption.
 
-    A report that did not pass shows no throughput; figures are shown as given.
+    A report that did not pass shows no throughput; figures are shown as given. ``beside`` are files that lie beside
+    the page, by what they are.
     """
     sections = [
         section("Summary", _summary(report)),
         section("Figures", "".join(figure(caption, png) for caption, png in figures.items())),
+        section("Beside this page", links(beside or {})),
         section("Parity", _parity(report["parity"])),
         section("Data", pairs(report["data"])),
         section("Model", details("Spec", report["spec"])),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ae_core import figures, latent, latent_figures
+from ae_core import atlas, figures, latent, latent_figures
 from ae_core.cli import load_engine
 from ae_core.commands import Train
 from ae_core.environment import environment
@@ -28,6 +28,7 @@ from benchmarks.html import render
 from benchmarks.table import TWINS, summary
 from parity_tests.check import Check, worst
 from parity_tests.identity import check_identity
+from parity_tests.wardrobe import check_wardrobe
 
 SCHEMA = "twin-autoencoders/report/1"
 START = "initial.safetensors"
@@ -38,6 +39,10 @@ PICTURES = {
     "grid.png": "The latent space, decoded over the range of the held-out images' codes",
     "throughput.png": "Training throughput, images per second",
 }
+WARDROBE_IMAGES = 64
+"""Images that maps, samples and metrics are compared on: float64 is slow."""
+ATLAS = "atlas.html"
+BESIDE = {ATLAS: "Atlas: the latent space after training, JAX twin, to point, walk and drag in"}
 MAP_SIZE = 10
 """Images along each side of the map of the latent space."""
 
@@ -68,10 +73,12 @@ def run_main_job(options: MainJob) -> int:
     tensors = starting_weights(load_engine("jax"), options, spec)
     make_folder(options.out)
     stale = [f"{twin}/{name}" for twin in TWINS for name in FILES]
-    clear_folder(options.out, ("report.json", "report.html", START, *PICTURES, *stale))
+    clear_folder(options.out, ("report.json", "report.html", START, ATLAS, *PICTURES, *stale))
     started = time.perf_counter()
     console.print(f"1/3  float64 identity of the twins on {len(images.train):,} images of {images.data.name} …")
     checks = check_identity(spec, images.train, options.seed)
+    few = np.setdiff1d(np.arange(len(images.data.images)), images.heldout_indices)[:WARDROBE_IMAGES]
+    checks += check_wardrobe(spec, images.data.some(few), options.seed)
     for line in _by_name(checks):
         console.print(f"     {line}")
     report: dict[str, Any] = {
@@ -97,7 +104,8 @@ def run_main_job(options: MainJob) -> int:
     write_json(options.out / "report.json", report)
     for name, data in drawn.items():
         write_bytes(options.out / name, data)
-    page = render(report, {PICTURES[name]: data for name, data in drawn.items()})
+    shown = {caption: drawn[name] for name, caption in PICTURES.items() if name in drawn}
+    page = render(report, shown, {text: name for name, text in BESIDE.items() if name in drawn})
     write_bytes(options.out / "report.html", page.encode())
     Console(markup=False).print(summary(report))
     print(f"report and figures: {options.out / 'report.html'}")
@@ -201,4 +209,12 @@ def _compare(options: MainJob, spec: Spec, images: Split, report: dict[str, Any]
         "grid.png": lambda: latent_figures.grid_maps(maps),
         "throughput.png": lambda: figures.throughput(rates),
     }
-    return {name: figures.to_png(function()) for name, function in draw.items()}
+    drawn = {name: figures.to_png(function()) for name, function in draw.items()}
+    return drawn | {ATLAS: _atlas(options, spec, images)}
+
+
+def _atlas(options: MainJob, spec: Spec, images: Split) -> bytes:
+    tensors = load_weights(options.out / "jax" / FILES[0]).tensors
+    heldout = images.data.some(images.heldout_indices)
+    content = atlas.make_content(spec, tensors, load_engine("jax").infer(spec, tensors), heldout, len(images.heldout))
+    return atlas.render(content, f"{TWINS['jax']} after {spec.training.epochs} epochs").encode()

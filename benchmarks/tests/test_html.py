@@ -106,6 +106,13 @@ def test_page_is_well_formed_and_self_contained(report: Report) -> None:
     assert "Reconstructions." in page.text
 
 
+def test_what_lies_beside_the_page_is_linked() -> None:
+    page = _Page(render(PASS, {}, {"The map": "atlas.html"}))
+    assert page.links == ["atlas.html"]
+    assert "The map" in page.text
+    assert "Beside this page" not in _Page(render(PASS, {})).text
+
+
 def test_everything_is_there() -> None:
     page = _Page(render(PASS, {}))
     for row in [
@@ -182,10 +189,10 @@ def test_names_are_only_text(hostile: str) -> None:
             schema=name,
         )
 
-    page = render(named(hostile), {hostile: PNG})
+    page = render(named(hostile), {hostile: PNG}, {hostile: "atlas.html"})
     assert hostile not in page
-    assert _Page(page).tags == _Page(render(named("harmless"), {"harmless": PNG})).tags
-    assert all(str(link).startswith("data:image/png;base64,") for link in _Page(page).links)
+    assert _Page(page).tags == _Page(render(named("harmless"), {"harmless": PNG}, {"harmless": "atlas.html"})).tags
+    assert all(str(link).startswith(("data:image/png;base64,", "atlas.html")) for link in _Page(page).links)
     assert sum(hostile in text for text in _Page(page).text) >= 6
     assert hostile in _terminal(named(hostile), width=200)
 

@@ -1,6 +1,7 @@
 """The main job from end to end on a small model, and with a fault planted in one twin."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -72,7 +73,10 @@ def test_folder_and_last_line(done):
         "initial.safetensors",
         "report.json",
         "report.html",
+        "atlas.html",
     }
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"]*)"', page) == ["atlas.html"]
     assert printed.splitlines()[-1] == f"report and figures: {out / 'report.html'}"
     assert "The twins are the same model" in printed
 
