@@ -85,5 +85,8 @@ def _measured(model: Inference, spec: Spec, data: Dataset, seed: int) -> Arrays:
     metrics = evaluate(model, spec, data, seed).metrics
     found = {name: np.array([metric.value, *metric.parts.values()]) for name, metric in metrics.items()}
     codes = model.encode(data.images)
-    fitted = {"gaussian": latent.fit_gaussian(codes), "mixture": latent.fit_mixture(codes, COMPONENTS, seed)}
+    fitted: dict[str, latent.Sampler] = {
+        "gaussian": latent.fit_gaussian(codes),
+        "mixture": latent.fit_mixture(codes, COMPONENTS, seed),
+    }
     return found | {f"samples of the {name}": model.decode(made.draw(DRAWS, seed)) for name, made in fitted.items()}
