@@ -9,11 +9,11 @@ import ae_jax
 import ae_torch
 
 JAX, TORCH = Path(ae_jax.__file__).parent, Path(ae_torch.__file__).parent
-ONLY_JAX = {"convolution.py", "dispatch.py", "gradients.py", "plan.py"}
+ONLY_JAX = {"compiler.py", "convolution.py", "dispatch.py", "gradients.py", "plan.py"}
 ONLY_TORCH = {"variants.py"}
 """Files for what only one side can or must do."""
-FRAMEWORK = {"setup", "forward"}
-"""Methods that a framework prescribes; each twin has its own."""
+FRAMEWORK = {"setup", "forward", "compiled"}
+"""Methods that a framework prescribes, or that have something to show in one alone."""
 
 
 def files(package):
