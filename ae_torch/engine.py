@@ -28,12 +28,13 @@ from ae_torch.variants import Variant, choose, compiled, laid_out, with_variant
 
 
 class Inference:
-    """A model with weights; see `ae_core.engine.Inference`. Without a variant it runs eagerly."""
+    """A model with weights; see `ae_core.engine.Inference`. Without a variant, `choose` takes one that runs eagerly."""
 
     def __init__(self, spec: Spec, tensors: Tensors, variant: Variant | None = None) -> None:
         self.spec = spec
         variant = variant or choose(spec, 0)
         self.model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()).eval(), variant)
+        self.at_once = variant.micro_batch or INFERENCE_BATCH
         self._encode = compiled(lambda x: self.model.encode(x).z, variant)
         self._posterior = compiled(lambda x: torch.stack(self.model.encode(x)[:2], 1), variant)
         self._decode = compiled(lambda z: self.model.decode(z), variant)
@@ -63,7 +64,7 @@ class Inference:
 
     @torch.inference_mode()
     def _map(self, function: Callable[[Tensor], Tensor], array: np.ndarray) -> np.ndarray:
-        return np.concatenate([function(part).cpu().numpy() for part in _batches(self.spec, array)])
+        return np.concatenate([function(part).cpu().numpy() for part in _batches(self.spec, array, self.at_once)])
 
 
 class Trainer:
@@ -128,7 +129,7 @@ class TorchEngine:
     """The PyTorch twin; see `ae_core.engine.Engine`."""
 
     name = "torch"
-    variant = "channels_last, fused optimiser, long trainings compiled"
+    variant = "channels_last, fused optimiser, long trainings compiled, long batches in parts"
 
     def configure(self) -> None:
         """Change nothing: PyTorch divides its work over the cores by itself."""
@@ -167,10 +168,10 @@ def _evaluate(model: Autoencoder, images: np.ndarray) -> dict[str, float]:
     return {name: total / len(images) for name, total in totals.items()}
 
 
-def _batches(spec: Spec, array: np.ndarray) -> Iterator[Tensor]:
+def _batches(spec: Spec, array: np.ndarray, size: int = INFERENCE_BATCH) -> Iterator[Tensor]:
     check_rows(array)
-    for start in range(0, len(array), INFERENCE_BATCH):
-        yield _tensor(spec, array[start : start + INFERENCE_BATCH])
+    for start in range(0, len(array), size):
+        yield _tensor(spec, array[start : start + size])
 
 
 def _tensor(spec: Spec, array: np.ndarray) -> Tensor:

@@ -25,7 +25,7 @@ from benchmarks.workloads import Workload, choose_workloads
 
 QUICK = {
     "jax": ("default", "in turn", "vmap"),
-    "torch": ("channels_last", "compile", "func+compile"),
+    "torch": ("channels_last", "compile", "func+compile", "micro-batches"),
     "flax": ("loop",),
 }
 """Variants that a quick race has; of other sides the default."""

@@ -14,8 +14,8 @@ from ae_core.loop import make_steps
 from ae_core.presets import PRESETS
 from ae_core.rng import generator
 from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
-from ae_torch.engine import ENGINE, Trainer
-from ae_torch.variants import COMPILE_STEPS, VARIANTS, Variant, choose, compiled
+from ae_torch.engine import ENGINE, Inference, Trainer
+from ae_torch.variants import COMPILE_STEPS, VARIANTS, WHOLE_BATCH, Variant, choose, compiled
 
 LIMIT = 1e-11
 """Of float64 agreement, normwise: rounding leaves about 1e-15 here, a wrong hyper-parameter shows at 1e-8."""
@@ -95,6 +95,7 @@ def test_parts_give_the_whole_batchs_gradient(bottleneck):
         trainer = Trainer(spec, start, images, variant)
         terms = [trainer.advance(make_steps(spec, 20, 0, epoch, 0, 3)) for epoch in range(2)]
         found.append(trainer.tensors() | {name: np.concatenate([t[name] for t in terms]) for name in terms[0]})
+        found[-1]["reconstruct"] = Inference(spec, start, variant).reconstruct(images)
     whole, parts = found
     assert whole.keys() == parts.keys()
     for name in whole:
@@ -114,6 +115,11 @@ def test_choice(monkeypatch):
     monkeypatch.setattr("ae_torch.variants._compiler", lambda: "c++")
     assert choose(conv, COMPILE_STEPS - 1) == choose(dense, 10**9) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
+    long = replace(conv, training=replace(conv.training, batch_size=WHOLE_BATCH + 1))
+    assert choose(long, 1) == choose(conv, 0) == VARIANTS["micro-batches"]
+    assert choose(long, COMPILE_STEPS) == VARIANTS["compile+micro-batches"]
+    coupled = replace(long, backbone=replace(conv.backbone, norm=BatchNorm()))
+    assert choose(coupled, 1) == choose(dense, 0) == VARIANTS["channels_last"]
     monkeypatch.setattr("ae_torch.variants._compiler", lambda: None)
     assert choose(conv, COMPILE_STEPS) == VARIANTS["channels_last"]
 

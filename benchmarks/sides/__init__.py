@@ -83,12 +83,15 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 
 def _torch(workload: Workload) -> tuple[str, ...]:
     once = TORCH_ONCE if workload.batch in (128, 256) else ()
+    parts = TORCH_PARTS if workload.convolves and workload.batch > 32 else ()
+    train, infer = TORCH_TRAIN + once, TORCH_INFER + once
+    # where the engine cuts by itself, that is the default, and comes first
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": TORCH_TRAIN + once + (TORCH_PARTS if workload.convolves and workload.batch > 32 else ()),
+        "train": parts + train if workload.batch > 128 else train + parts,
         "many": ("func", "func+compile", "in turn"),
         "quality": ("channels_last", "compile"),
     }
-    return grids.get(workload.phase, TORCH_INFER + once)
+    return grids.get(workload.phase, parts + infer)
 
 
 def _flax(workload: Workload) -> tuple[str, ...]:
