@@ -8,12 +8,9 @@ _ON_A_CPU: dict[str, bool | int] = {
     # the whole width of a core's vectors; narrower processors split them. By itself XLA takes half of it, for the sake
     # of processors that lower their clock for wide vectors
     "xla_cpu_prefer_vector_width": 512,
-    # finds that nobody reads a weight after its update, also where another product reads it in the same step; else each
-    # weight is copied at every step
-    "xla_cpu_copy_insertion_use_region_analysis": True,
 }
-"""Together they take a fifth off a step of a small dense model, a tenth off a large one's, and nothing off the presets
-with convolutions."""
+"""It takes a tenth off a step of a small dense model. Not here: ``xla_cpu_copy_insertion_use_region_analysis``, which
+spares a copy of each weight at each step, but with it a step's input has been seen overwritten too early."""
 
 
 @lru_cache(maxsize=1)

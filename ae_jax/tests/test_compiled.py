@@ -9,9 +9,8 @@ import pytest
 from ae_core.init import initial_weights
 from ae_core.loop import make_steps
 from ae_core.presets import PRESETS, preset
-from ae_core.spec import ConvBackbone, DenseBackbone, PlainBottleneck, Spec
+from ae_core.spec import ConvBackbone
 from ae_jax.compiler import _ON_A_CPU, _known, compiler_options
-from ae_jax.dispatch import compiled_steps
 from ae_jax.engine import ENGINE
 from ae_jax.plan import Plan
 
@@ -47,22 +46,6 @@ def test_no_convolution_on_the_slow_path(name, micro_batch):
 
 def test_this_test_can_fail():
     assert len(_slow(_hlo(preset("foster-ae"), Plan(1, 64, plain_convolutions=True)))) >= 7
-
-
-def _weights_copied(hlo):
-    return re.findall(r"= (f32\[128,784\]|f32\[784,128\])\S* copy\(", hlo.split("ENTRY")[0])
-
-
-def test_no_weight_is_copied_at_a_step(monkeypatch):
-    """The loop over steps writes new weights in place of the old; without the option it copies the decoder's."""
-    dense = Spec((28, 28, 1), DenseBackbone((128,)), PlainBottleneck(32))
-    hlo = _hlo(dense, Plan(1))
-    assert "while(" in hlo
-    assert _weights_copied(hlo) == []
-    compiled_steps.cache_clear()
-    monkeypatch.setattr("ae_jax.dispatch.compiler_options", dict)
-    assert len(_weights_copied(_hlo(dense, Plan(1)))) >= 1
-    compiled_steps.cache_clear()
 
 
 def test_an_unknown_option_is_left_out():
