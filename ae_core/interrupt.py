@@ -33,3 +33,12 @@ def interruptible() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of the block; a second one does not wait."""
+    with interruptible() as interrupt:
+        yield
+    if interrupt.requested:
+        signal.raise_signal(signal.SIGINT)

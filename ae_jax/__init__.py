@@ -6,10 +6,12 @@
 >>> variables = model.init(seed=0)
 
 Importing it changes nothing of JAX's configuration. One line before JAX's first use makes each core of a CPU a device,
-over which trainings and large batches are then divided; the command line does it by itself:
+over which trainings and large batches are then divided, another has small programs run without a change of threads; the
+command line does both by itself:
 
 >>> import jax
 >>> jax.config.update("jax_num_cpu_devices", 2)  # doctest: +SKIP
+>>> jax.config.update("jax_cpu_enable_async_dispatch", False)  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING, Any

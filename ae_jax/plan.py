@@ -1,6 +1,7 @@
 """How the work on a batch is divided: over devices, and on each device into parts that fit a cache."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -61,7 +62,11 @@ def divide(spec: Spec, batch: int, plan: Plan | None = None, train: bool = True)
         SpecError: more devices are wanted than there are, or the loss couples the samples of a batch, so that it is
             not the sum of its parts.
     """
-    plan, there = plan or Plan(), jax.local_device_count()
+    return _divide(spec, batch, plan or Plan(), train, jax.local_device_count(), jax.default_backend() == "cpu")
+
+
+@lru_cache(maxsize=256)  # one image's way through a small model takes no longer than these few sums
+def _divide(spec: Spec, batch: int, plan: Plan, train: bool, there: int, on_cpu: bool) -> Division:
     for name, value, most in (("devices", plan.devices, there), ("micro_batch", plan.micro_batch, None)):
         if value is not None and not 1 <= value <= (most or value):
             raise SpecError(f"plan.{name}: given {value}; right is at least 1" + (f", at most {most}" if most else ""))
@@ -72,7 +77,6 @@ def divide(spec: Spec, batch: int, plan: Plan | None = None, train: bool = True)
                 "micro_batch"
             )
         return Division(1, 1, batch)
-    on_cpu = jax.default_backend() == "cpu"
     devices = plan.devices or _devices(spec, batch, there, on_cpu)
     share = -(-batch // devices)
     if plan.micro_batch is not None or not on_cpu:

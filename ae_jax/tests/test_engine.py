@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -342,6 +343,34 @@ def test_importing_changes_no_configuration(package, change, expected):
     assert json.loads(result.stdout) == [expected, True, None]
 
 
+def test_an_interrupt_within_a_dispatch_loses_nothing(monkeypatch):
+    tensors = initial_weights(ENGINE.shapes(_DENSE), _DENSE.initializer, 0)
+    trainer = ENGINE.train(_DENSE, tensors, _images(_DENSE))
+    original = engine.compiled_steps
+
+    def interrupted(*arguments):
+        run = original(*arguments)
+
+        def run_and_interrupt(*inputs):
+            result = run(*inputs)
+            os.kill(os.getpid(), signal.SIGINT)
+            return result
+
+        return run_and_interrupt
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(engine, "compiled_steps", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.advance(make_steps(_DENSE, _COUNT, 0, 0, 0, 4))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.undo()
+    assert trainer.memory().step == 4
+    trainer.advance(make_steps(_DENSE, _COUNT, 0, 0, 4, 3))
+    assert trainer.memory().step == 7
+
+
 def test_environment():
     environment = ENGINE.environment()
     assert environment.keys() == {"jax", "jaxlib", "flax", "optax", "device", "float32 products"}
@@ -357,20 +386,22 @@ from ae_core.environment import usable_cores
 ae_jax.engine.ENGINE.configure()
 assert jax.device_count() == (int(EXPECTED) or usable_cores()), jax.device_count()
 assert jax.config.values["jax_compilation_cache_dir"].endswith(CACHE)
+assert jax.config.values["jax_cpu_enable_async_dispatch"] is ASYNC
 ae_jax.engine.ENGINE.configure()
 """
 
 
 @pytest.mark.parametrize(
-    ("given", "devices", "cache"),
+    ("given", "devices", "cache", "ahead"),
     [
-        ({}, 0, "twin-autoencoders/jax"),
-        ({"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": "/nowhere/else"}, 3, "/nowhere/else"),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5, "twin-autoencoders/jax"),
+        ({}, 0, "twin-autoencoders/jax", False),
+        ({"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": "/nowhere/else"}, 3, "/nowhere/else", False),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5, "twin-autoencoders/jax", False),
+        ({"JAX_CPU_ENABLE_ASYNC_DISPATCH": "1"}, 0, "twin-autoencoders/jax", True),
     ],
 )
-def test_only_the_command_line_configures(given, devices, cache):
-    code = _CONFIGURATION.replace("EXPECTED", str(devices)).replace("CACHE", repr(cache))
+def test_only_the_command_line_configures(given, devices, cache, ahead):
+    code = _CONFIGURATION.replace("EXPECTED", str(devices)).replace("CACHE", repr(cache)).replace("ASYNC", str(ahead))
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     done = subprocess.run([sys.executable, "-c", code], env=variables | given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

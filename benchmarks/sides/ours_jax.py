@@ -15,10 +15,9 @@ from jaxtyping import Array, Float
 
 import ae_core.engine
 import ae_jax
-from ae_core.environment import usable_cores
 from ae_jax.compiler import compiler_options
 from ae_jax.dispatch import mesh_of, one_at_a_time, replicated
-from ae_jax.engine import ENGINE, Inference, Trainer
+from ae_jax.engine import ENGINE, Inference, Trainer, configure_cpu
 from ae_jax.gradients import AXIS
 from ae_jax.plan import Plan
 from benchmarks.sides import Runner
@@ -106,8 +105,8 @@ class Many:
 
 
 def prepare() -> None:
-    """Make the cores JAX's devices, as the command line does."""
-    jax.config.update("jax_num_cpu_devices", usable_cores())
+    """Prepare the CPU as the command line does."""
+    configure_cpu()
 
 
 def trainer_of(workload: Workload, variant: str) -> Callable[..., ae_core.engine.Trainer]:
