@@ -22,6 +22,7 @@ def download(url: str, path: Path, sha256: str, remedy: str) -> None:
     """
     # In the folder of its destination, because a rename is atomic only within one file system.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         found = _fetch(url, part)
@@ -34,6 +35,9 @@ def download(url: str, path: Path, sha256: str, remedy: str) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+        with suppress(OSError):  # stops at a folder that holds something
+            for folder in missing:
+                folder.rmdir()
 
 
 def _fetch(url: str, part: Path) -> str:

@@ -131,7 +131,7 @@ def test_missing_on_the_server(tmp_path, server):
     (server / f"{FILES[0]}.gz").unlink()
     with pytest.raises(DataError, match=r"cannot be downloaded to .*mnist \(.*[Nn]ot [Ff]ound\): put "):
         load("mnist", (28, 28, 1), DataOptions(data_folder=tmp_path / "data"))
-    assert _names(tmp_path / "data" / "mnist") == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
@@ -143,6 +143,7 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
     assert "\n" not in line
     assert all(name in line for name in FILES)
     assert line.endswith(f"into {tmp_path / 'fashion-mnist'}")
+    assert _names(tmp_path) == []
 
 
 def test_folder_that_is_a_file(tmp_path):
