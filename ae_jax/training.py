@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ae_core.spec import Precision
+from ae_jax.compiler import after
 from ae_jax.gradients import Gradients, whole_batch
 from ae_jax.layers import SampleWeight
 from ae_jax.model import Autoencoder, Variables
@@ -57,7 +58,8 @@ def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> Tra
         params = state.variables["params"]
         grads, result = gradients(model, state.variables, batch.images, batch.noise, batch.weight, batch.total)
         direction, memory = optimizer.update(grads, state.optimizer, params)
-        params = jax.tree.map(lambda p, d: p - batch.learning_rate * d, params, direction)
+        learning_rate = after(batch.learning_rate, grads)
+        params = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
         variables = {"params": params, "batch_stats": result.batch_stats}
         return State(state.step + 1, variables, memory), {"loss": result.total, **result.terms}
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import jax
@@ -122,6 +123,41 @@ def stress(devices, steps):
     return {"devices": devices, "steps": done, "loss": float(loss), "seconds": time.perf_counter() - began}
 
 
+def threads(steps):
+    """Train in two threads while images are encoded in this one.
+
+    Return the last losses, how often images were encoded, and the most programs that ever ran at once.
+    """
+    running, most = [], []
+
+    def watched(compiled):
+        def make(*arguments):
+            def run(*inputs):
+                running.append(None)
+                most.append(len(running))
+                try:
+                    return jax.block_until_ready(compiled(*arguments)(*inputs))
+                finally:
+                    running.pop()
+
+            return run
+
+        return make
+
+    engine.compiled_steps, engine.compiled_inference = map(watched, (engine.compiled_steps, engine.compiled_inference))
+    spec = SPECS["conv"]
+    model = Inference(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0))
+    images = generator(0, "images").random((300, *spec.input_shape)).astype(np.float32)
+    original, encoded = engine.divide, 0
+    with ThreadPoolExecutor(2) as pool:
+        trainings = [pool.submit(stress, devices, steps) for devices in (4, 8)]
+        engine.divide = lambda spec, rows, plan=None, train=True: original(spec, rows, plan or Plan(8), train)
+        while not all(training.done() for training in trainings):
+            model.encode(images)
+            encoded += 1
+    return {"losses": [training.result()["loss"] for training in trainings], "encoded": encoded, "most": max(most)}
+
+
 if __name__ == "__main__":
-    work = {"gradients": gradients, "inference": inference, "stress": stress}[sys.argv[1]]
+    work = {"gradients": gradients, "inference": inference, "stress": stress, "threads": threads}[sys.argv[1]]
     print(json.dumps(work(*map(int, sys.argv[2:]))))

@@ -9,8 +9,9 @@ import pytest
 from ae_core.init import initial_weights
 from ae_core.loop import make_steps
 from ae_core.presets import PRESETS, preset
-from ae_core.spec import ConvBackbone
+from ae_core.spec import ConvBackbone, DenseBackbone
 from ae_jax.compiler import _ON_A_CPU, _known, compiler_options
+from ae_jax.dispatch import compiled_steps
 from ae_jax.engine import ENGINE
 from ae_jax.plan import Plan
 
@@ -26,6 +27,10 @@ def _hlo(spec, plan):
 
 def _convolutions(hlo):
     return re.findall(r"= \S+ convolution\(.*dim_labels=(\S+?),?(?: |$)(.*)", hlo)
+
+
+def _copies(hlo):
+    return re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", hlo)
 
 
 def _slow(hlo):
@@ -46,6 +51,20 @@ def test_no_convolution_on_the_slow_path(name, micro_batch):
 
 def test_this_test_can_fail():
     assert len(_slow(_hlo(preset("foster-ae"), Plan(1, 64, plain_convolutions=True)))) >= 7
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if isinstance(preset(name).backbone, DenseBackbone)])
+def test_weights_are_not_copied(name, monkeypatch):
+    spec = preset(name)
+    weights = {",".join(map(str, shape[::-1])) for shape in ENGINE.shapes(spec).values() if len(shape) == 2}
+    assert len(weights) >= 2
+    assert not weights & set(_copies(_hlo(spec, Plan(1, 64))))
+    monkeypatch.setattr("ae_jax.training.after", lambda number, tree: number)
+    compiled_steps.cache_clear()
+    try:
+        assert weights & set(_copies(_hlo(spec, Plan(1, 64))))  # they would be: the search does find copies
+    finally:
+        compiled_steps.cache_clear()
 
 
 def test_an_unknown_option_is_left_out():

@@ -61,3 +61,11 @@ def test_ten_thousand_steps_beside_a_busy_core(devices):
         busy.join()
     assert result["steps"] == 10_000
     assert 0 < result["loss"] < 1
+
+
+def test_threads_take_turns():
+    """Two trainings and an inference at once could hold threads that the others' all-reduce waits for."""
+    together = work("threads", 2_000)
+    assert together["encoded"] > 0
+    assert together["most"] == 1
+    assert together["losses"] == [work("stress", devices, 2_000)["loss"] for devices in (4, 8)]
