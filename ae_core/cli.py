@@ -2,6 +2,7 @@
 
 import importlib
 
+from ae_core.allocator import keep_freed_memory
 from ae_core.engine import Engine
 from ae_core.errors import UserError
 from ae_core.extras import missing_extra
@@ -32,6 +33,7 @@ def main(twin: str, argv: list[str] | None = None) -> int:
         description = f"One autoencoder, written twice; this is the {twin} twin."
         command = parse(Command, name, argv, description)
         engine = load_engine(twin)
+        keep_freed_memory()
         engine.configure()
         status: int = command.run(engine)
         return status

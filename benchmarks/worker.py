@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ae_core.allocator import keep_freed_memory
 from benchmarks.peak import measure
 from benchmarks.profiles import profile
 from benchmarks.reference import reference
@@ -104,6 +105,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
