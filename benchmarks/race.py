@@ -230,11 +230,10 @@ def _clock(seconds: float) -> str:
 
 def _guess(workload: Workload, entry: Entry) -> float:
     """Return about how many seconds an entry takes, on two cores; only the shares matter."""
-    conv, train, variant = workload.convolves, workload.trains, entry.variant
+    conv, jax = workload.convolves, SIDES[entry.side].framework == "jax"
+    compiled = any(word in entry.variant for word in ("compile", "max-autotune", "reduce-overhead"))
     if workload.phase == "quality":
-        return 100.0 if variant == "compile" else 50.0
-    if variant in ("scan", "plain convolutions") and conv:
-        return 60.0
-    if entry.side == "torch" and variant not in ("channels_last", "eager", "func"):
-        return 40.0 if conv and train else 20.0
-    return (20.0 if SIDES[entry.side].framework == "jax" else 12.0) if conv and train else 8.0
+        return (170.0 if conv else 60.0) if compiled else (80.0 if conv else 20.0)
+    if conv and jax and not SIDES[entry.side].ours and workload.batch > 128:
+        return 70.0
+    return 20.0 if compiled else 12.0

@@ -67,18 +67,20 @@ def times(value: Any) -> str:
     return NONE if value is None else f"{value:.2f} ×"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
+
+
 def _targets(result: Result) -> Table:
     rows = []
     for t in result["targets"]:
-        word = {True: "reached", False: f"missed by {100 * t.get('short', 0):.0f} %", None: "not measured"}[
-            t["reached"]
-        ]
+        word = {True: "reached", False: f"missed by {_percent(t.get('short', 0))}", None: "not measured"}[t["reached"]]
         word += "" if t.get("certain", True) else ", not for certain"
         rows.append([t["target"], t["right"], number(t["value"], ".2f"), interval(t["ci"]), word])
     failed = {i for i, target in enumerate(result["targets"]) if target["reached"] is False}
     note = (
         "Ratios are speeds: how many times as many images a second. What is not for certain has the target within its "
-        "interval."
+        "interval; being no worse, as a loop or a batch of 512 must be, is missed where all of it is on the wrong side."
     )
     return Table("Targets", note, ["Target", "Right", "Measured", "Interval", "Result"], rows, failed)
 

@@ -108,7 +108,7 @@ TARGETS = (
 def judge(result: Result) -> list[dict[str, Any]]:
     """Return what each target came to: reached, missed and by what fraction, or not measured.
 
-    ``certain`` says whether the whole interval is on that side of the target.
+    ``certain`` says, where there is an interval, whether all of it is on that side of the target.
     """
     rows = []
     for target in TARGETS:
@@ -118,7 +118,8 @@ def judge(result: Result) -> list[dict[str, Any]]:
         if value is not None:
             judged = interval[1] if target.within and interval else value
             row["reached"] = judged >= target.least if target.least is not None else judged <= (target.most or 0.0)
-            row["certain"] = not interval or target.least is None or (interval[0] >= target.least) == row["reached"]
+            if interval and target.least is not None:
+                row["certain"] = (interval[0 if row["reached"] else 1] >= target.least) == row["reached"]
             row["short"] = 0.0 if row["reached"] else abs(value / (target.least or target.most or 1.0) - 1)
         ours = _best(result, target.workload, "jax") if target.workload else {}
         if row["reached"] is False and ours and target.least and value:

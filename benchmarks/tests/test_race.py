@@ -335,7 +335,11 @@ def test_targets():
     missed = _judged(ratios=[ratio])[what]
     assert missed["reached"] is False
     assert missed["short"] == pytest.approx(0.0625)
+    assert not missed["certain"]  # 1.6 lies within the interval
+    assert _judged(ratios=[ratio | {"ci": [1.4, 1.59]}])[what]["certain"]
     assert _judged(ratios=[ratio | {"ratio_best": 1.6}])[what]["reached"]
+    assert not _judged(ratios=[ratio | {"ratio_best": 1.6}])[what]["certain"]
+    assert _judged(ratios=[ratio | {"ratio_best": 1.65, "ci": [1.61, 1.7]}])[what]["certain"]
     ours = {"workload": "foster-ae-128", "side": "jax", "best": True, "milliseconds": 40.0, "share_of_peak": 0.8}
     needed = _judged(ratios=[ratio], rows=[ours])[what]
     assert needed["needed"] == pytest.approx(40 * 1.5 / 1.6)  # the others take 60 ms
