@@ -12,11 +12,12 @@ _OPTIONS = {
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep large arrays that are freed, instead of giving them back to the system; say whether it does.
+    """Have glibc keep arrays that are freed, instead of giving them back to the system; say whether it does.
 
     Else it depends on the luck of a process whether the activations of every step are new pages, which the system has
-    to fill with zeros first: that is up to half of an inference in PyTorch. The memory that a process holds at its
-    peak is about the same. What the user says in glibc's own variables, or in ``GLIBC_TUNABLES``, stays.
+    to fill with zeros first: that is up to half of an inference in PyTorch. Arrays of more than 32 MiB, a layer of
+    some hundred images at once, glibc gives back all the same. The memory that a process holds at its peak is about
+    the same. What the user says in glibc's own variables, or in ``GLIBC_TUNABLES``, stays.
 
     Source: the manual page mallopt(3).
     """

@@ -71,7 +71,7 @@ class Inference:
                 with one_at_a_time:
                     part = np.asarray(compiled_inference(self.program, name, division)(variables, rows))[:size]
                 if size == len(array):
-                    return part
+                    return part.copy()  # JAX's own memory may not be written to
                 result = result if done else np.empty((len(array), *part.shape[1:]), part.dtype)
                 result[done : done + size] = part
                 done += size
@@ -154,9 +154,10 @@ class Trainer:
     def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
         with _precision(self.spec):
             run = compiled_steps(self.program, self.division, self.plan.plain_convolutions)
-            with one_at_a_time:
-                with uninterrupted():  # the old state is gone once it is handed over, so the new one has to arrive
-                    self.state, terms = run(self.state, images, inputs, count)
+            # the old state is gone once it is handed over, so the new one has to arrive; and nothing may be under way
+            # when the lock is free
+            with one_at_a_time, uninterrupted():
+                self.state, terms = run(self.state, images, inputs, count)
                 jax.block_until_ready((self.state, terms))
             return {name: np.asarray(values, np.float64)[:count] for name, values in terms.items()}
 

@@ -85,6 +85,7 @@ class _Race:
         self.console = Console(stderr=True, highlight=False, markup=False)
         self.began = time.monotonic()
         self.done = self.total = self.ahead = 0.0
+        self.launched: set[tuple[str, Entry]] = set()
 
     def run(self, workloads: list[Workload], sides: list[Side]) -> None:
         entries = {workload.name: self.entries(workload, sides) for workload in workloads}
@@ -135,7 +136,8 @@ class _Race:
 
     def launch(self, workload: Workload, entry: Entry) -> Handle:
         """Start a worker; its cache holds what one like it has compiled before. Copies are equals: theirs is empty."""
-        if not entry.copy:
+        if not entry.copy and (workload.name, entry) not in self.launched:
+            self.launched.add((workload.name, entry))
             self.done, self.ahead = self.done + self.ahead, _guess(workload, entry)
         side = SIDES[entry.side]
         cache = self.folder / "cache" / workload.name / entry.side / f"{entry.variant}-{entry.copy}".replace(" ", "-")

@@ -22,12 +22,12 @@ class Target(NamedTuple):
     """Whose speed it is about."""
 
 
-def against_best(workload: str) -> Callable[[Result], Measured]:
-    """Measure our JAX against the best PyTorch of the grid."""
+def against_best(workload: str, least: float) -> Callable[[Result], Measured]:
+    """Measure our JAX against the best PyTorch of the grid. What would be reached, but is lost in noise, is not."""
 
     def measure(result: Result) -> Measured:
         found = [r for r in result["ratios"] if r["workload"] == workload]
-        if not found or found[0]["beyond_noise"] == 0:  # what is lost in noise is not measured
+        if not found or (found[0]["beyond_noise"] == 0 and found[0]["ratio_best"] >= least):
             return None, None
         return found[0]["ratio_best"], found[0]["ci"]
 
@@ -73,7 +73,7 @@ def _inside_loop(result: Result) -> Measured:
 
 
 def _faster_than_best(what: str, workload: str, least: float) -> Target:
-    return Target(f"{what}, against the best PyTorch", against_best(workload), least, workload=workload)
+    return Target(f"{what}, against the best PyTorch", against_best(workload, least), least, workload=workload)
 
 
 TARGETS = (

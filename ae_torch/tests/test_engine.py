@@ -140,6 +140,8 @@ def test_inference_takes_any_number_of_images(count):
     z, y = model.encode(x), model.reconstruct(x)
     assert (z.shape, y.shape) == ((count, 2), (count, 4, 4, 1))
     assert z.dtype == y.dtype == np.float64
+    assert z.flags.writeable
+    assert y.flags.writeable
     np.testing.assert_allclose(model.decode(z), y, rtol=0, atol=1e-12)
     alone = {
         name: np.concatenate([getattr(model, name)(x[i : i + 1]) for i in rows]) for name in ("encode", "reconstruct")

@@ -345,6 +345,7 @@ def test_targets():
     assert needed["needed"] == pytest.approx(40 * 1.5 / 1.6)  # the others take 60 ms
     assert sum(row["reached"] is not None for row in _judged(ratios=[ratio]).values()) == 1
     assert _judged(ratios=[ratio | {"ratio_best": 9.0, "beyond_noise": 0}])[what]["reached"] is None  # lost in noise
+    assert _judged(ratios=[ratio | {"beyond_noise": 0}])[what]["reached"] is False  # noise hides no miss
     what = "a training step inside a loop of steps, over the same outside, at worst"
     loops = [{"workload": "a", "ratio": 1.3, "ci": [1.2, 1.4]}, {"workload": "b", "ratio": 0.98, "ci": [0.95, 1.01]}]
     judged = _judged(inside_loop=loops)[what]
