@@ -25,10 +25,10 @@ from benchmarks.workloads import Workload, choose_workloads
 
 QUICK = {
     "jax": ("default", "in turn", "vmap"),
-    "torch": ("channels_last", "compile", "func+compile", "micro-batches"),
+    "torch": ("channels_last", "micro-batches"),
     "flax": ("loop",),
 }
-"""Variants that a quick race has; of other sides the default."""
+"""Variants that a quick race has; of other sides the default. What PyTorch compiles takes too long to start."""
 
 SEEDS, QUICK_SEEDS = 5, 2
 MEMORY_STEPS = 8
@@ -42,7 +42,7 @@ class Race:
     out: Path
     """Folder for the race; must be empty or new."""
     quick: bool = False
-    """Fewer workloads and variants: minutes, not an hour."""
+    """Fewer workloads and variants, none that PyTorch compiles: minutes, not an hour."""
     workload: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Only this workload; may be given again."""
     side: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
