@@ -19,16 +19,17 @@ from ae_torch.model import Autoencoder, Loss
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 
-COMPILE_STEPS = 5_000
-"""Training steps from which the engine compiles a convolutional model by itself.
+COMPILE_STEPS = 8_000
+"""Training steps from which the engine compiles a convolutional model with PyTorch's own padding by itself.
 
-Compiling takes 20 to 60 s on two cores and saves about a fifth of a step of 50 ms or more: it has paid for itself after
-2,000 to 6,000 steps. Steps of a dense model are too short to earn it back.
+Compiling takes 12 to 15 s on two cores and saves about a twentieth of a step of 55 ms: it has paid for itself after
+6,000 to 8,000 steps. With padding that differs between the ends it saves nothing on a CPU, and steps of a dense model
+are too short to earn it back.
 """
 WHOLE_BATCH = 128
 """On a CPU, longer batches of a convolutional model are trained on in parts: their activations leave the cache. At 512
 images parts of 32 take two thirds of the time, at 128 as long as the whole. Inference is in such parts always: decoding
-256 images takes 0.6 of the time."""
+256 images takes 0.7 of the time."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,12 @@ VARIANTS: dict[str, Variant] = {
 def choose(spec: Spec, steps: int) -> Variant:
     """Return the engine's choice for a training of so many steps; for inference of 0.
 
-    Channels last and fused always; compiled where a convolutional model has `COMPILE_STEPS` to come and there is a
-    compiler to do it with; in parts on a CPU, see `WHOLE_BATCH`, where samples do not depend on each other.
+    Channels last and fused always; compiled where it pays, see `COMPILE_STEPS`, and there is a compiler to do it with;
+    in parts on a CPU, see `WHOLE_BATCH`, where samples do not depend on each other.
     """
     convolves, on_cpu = isinstance(spec.backbone, ConvBackbone), not torch.cuda.is_available()
-    pays = convolves and steps >= COMPILE_STEPS and _compiler() is not None
+    native = isinstance(spec.backbone, ConvBackbone) and spec.backbone.padding == "torch"
+    pays = convolves and (native or not on_cpu) and steps >= COMPILE_STEPS and _compiler() is not None
     apart = spec.training.batch_size > WHOLE_BATCH and not spec.couples_samples if steps else True
     if convolves and on_cpu and apart:
         return VARIANTS["compile+micro-batches" if pays else "micro-batches"]

@@ -113,7 +113,9 @@ def test_batches_of_coupled_samples_are_not_cut():
 def test_choice(monkeypatch):
     conv, dense = PRESETS["foster-ae"], PRESETS["dense-mnist"]
     monkeypatch.setattr("ae_torch.variants._compiler", lambda: "c++")
-    assert choose(conv, COMPILE_STEPS - 1) == choose(dense, 10**9) == VARIANTS["channels_last"]
+    assert choose(conv, 10**9) == choose(dense, 10**9) == VARIANTS["channels_last"]
+    conv = replace(conv, backbone=replace(conv.backbone, padding="torch"))
+    assert choose(conv, COMPILE_STEPS - 1) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
     long = replace(conv, training=replace(conv.training, batch_size=WHOLE_BATCH + 1))
     assert choose(long, 1) == choose(conv, 0) == VARIANTS["micro-batches"]
