@@ -25,7 +25,7 @@ from benchmarks.workloads import Workload, choose_workloads
 
 QUICK = {
     "jax": ("default", "in turn", "vmap"),
-    "torch": ("channels_last", "micro-batches"),
+    "torch": ("channels_last", "micro-batches", "func"),
     "flax": ("loop",),
 }
 """Variants that a quick race has; of other sides the default. What PyTorch compiles takes too long to start."""
