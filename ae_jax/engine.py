@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from ae_core.engine import (
     check_posterior,
     check_rows,
 )
-from ae_core.environment import usable_cores
 from ae_core.interrupt import uninterrupted
 from ae_core.spec import Spec
+from ae_jax.cpu import configure_cpu
 from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, program_of, replicated
 from ae_jax.model import Variables, build
 from ae_jax.plan import Division, Plan, divide
@@ -217,20 +217,6 @@ class JaxEngine:
     ) -> Trainer:
         """Begin a training on these images from these weights."""
         return Trainer(spec, tensors, images, plan)
-
-
-def configure_cpu() -> None:
-    """Make each core a device, and run a program on one device in the thread that calls it; before JAX's first use.
-
-    The latter spares a small program, an image's way through a model, half its time: it is not handed to another
-    thread to be waited for in this one. ``JAX_NUM_CPU_DEVICES`` and ``JAX_CPU_ENABLE_ASYNC_DISPATCH`` have precedence.
-    """
-    counted = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if jax.config.values["jax_num_cpu_devices"] < 1 and not counted:
-        with suppress(RuntimeError):  # JAX runs already, with the devices it has
-            jax.config.update("jax_num_cpu_devices", usable_cores())
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str, float]:

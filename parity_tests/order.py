@@ -12,7 +12,9 @@ from typing import Any
 from unittest.mock import patch
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import io_callback
 from jaxtyping import Float
 
@@ -60,8 +62,8 @@ def recorded() -> Iterator[dict[str, list[str]]]:
     jax_original = vars(ae_jax.dispatch)["make_training"]
     torch_original = vars(ae_torch.engine)["make_training"]
 
-    def note(precision: str, *arrays: Any) -> None:
-        images, noise, weight, learning_rate = (np.asarray(array) for array in arrays)
+    def note(precision: str, *bits: Any) -> None:
+        images, noise, weight, learning_rate = (np.asarray(part).view(precision)[..., 0] for part in bits)
         seen["jax"].append(step_hash(images, noise, weight, float(learning_rate), precision))
 
     def jax_training(model: Any, *options: Any) -> Any:
@@ -69,7 +71,9 @@ def recorded() -> Iterator[dict[str, list[str]]]:
 
         def step(state: Any, batch: Any) -> Any:
             inputs = (batch.images, batch.noise, batch.weight, batch.learning_rate)
-            io_callback(lambda *arrays: note(precision, *arrays), None, *inputs, ordered=True)
+            # as bytes: JAX calls back in whatever thread it likes, and would round float64 there to its own default
+            bits = [lax.bitcast_convert_type(array, jnp.uint8) for array in inputs]
+            io_callback(lambda *parts: note(precision, *parts), None, *bits, ordered=True)
             return training.step(state, batch)
 
         return training._replace(step=step)

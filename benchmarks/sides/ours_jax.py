@@ -16,8 +16,9 @@ from jaxtyping import Array, Float
 import ae_core.engine
 import ae_jax
 from ae_jax.compiler import compiler_options
+from ae_jax.cpu import configure_cpu
 from ae_jax.dispatch import mesh_of, one_at_a_time, replicated
-from ae_jax.engine import ENGINE, Inference, Trainer, configure_cpu
+from ae_jax.engine import ENGINE, Inference, Trainer
 from ae_jax.gradients import AXIS
 from ae_jax.plan import Plan
 from benchmarks.sides import Runner

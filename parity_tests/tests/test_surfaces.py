@@ -9,7 +9,7 @@ import ae_jax
 import ae_torch
 
 JAX, TORCH = Path(ae_jax.__file__).parent, Path(ae_torch.__file__).parent
-ONLY_JAX = {"compiler.py", "convolution.py", "dispatch.py", "gradients.py", "plan.py"}
+ONLY_JAX = {"compiler.py", "convolution.py", "cpu.py", "dispatch.py", "gradients.py", "plan.py"}
 ONLY_TORCH = {"variants.py"}
 """Files for what only one side can or must do."""
 FRAMEWORK = {"setup", "forward", "compiled"}
