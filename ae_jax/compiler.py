@@ -12,8 +12,8 @@ _ON_A_CPU: dict[str, bool | int] = {
     # of processors that lower their clock for wide vectors
     "xla_cpu_prefer_vector_width": 512,
 }
-"""It takes a tenth off a step of a small dense model. Not here: ``xla_cpu_copy_insertion_use_region_analysis``, which
-spares copies as `after` does, but with it a step's input has been seen overwritten too early."""
+"""It takes a tenth off a step of a small dense model. Not here: ``xla_cpu_copy_insertion_use_region_analysis``, for
+`after` spares the same copies and asks XLA for nothing."""
 
 
 @lru_cache(maxsize=1)
