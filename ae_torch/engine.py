@@ -129,7 +129,7 @@ class TorchEngine:
     """The PyTorch twin; see `ae_core.engine.Engine`."""
 
     name = "torch"
-    variant = "channels_last, fused optimiser, long trainings compiled, long batches in parts"
+    variant = "channels_last, no copies for padding, fused optimiser, long trainings compiled, long batches in parts"
 
     def configure(self) -> None:
         """Change nothing: PyTorch divides its work over the cores by itself."""

@@ -32,9 +32,9 @@ class Conv(nn.Conv2d):
         pads: tuple[int, int],
         use_bias: bool = True,
     ) -> None:
-        symmetric = pads[0] == pads[1]
-        super().__init__(in_channels, out_channels, kernel, stride, padding=pads[0] if symmetric else 0, bias=use_bias)
-        self.extra = None if symmetric else (*pads, *pads)
+        native = _native(pads, stride)
+        super().__init__(in_channels, out_channels, kernel, stride, padding=pads[0] if native else 0, bias=use_bias)
+        self.extra = None if native else (*pads, *pads)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         return super().forward(x if self.extra is None else F.pad(x, self.extra))
@@ -53,8 +53,7 @@ class ConvTranspose(nn.ConvTranspose2d):
         use_bias: bool = True,
     ) -> None:
         before, after = crops
-        # nn.ConvTranspose2d cuts the same from both ends and can only give back at the second one
-        native = 0 <= before - after < stride
+        native = _native(crops, stride)
         padding, output_padding = (before, before - after) if native else (0, 0)
         super().__init__(in_channels, out_channels, kernel, stride, padding, output_padding, bias=use_bias)
         self.extra = None if native else (-before, -after, -before, -after)
@@ -67,6 +66,15 @@ class ConvTranspose(nn.ConvTranspose2d):
         if min(before, after) >= 0:  # a view, where F.pad makes a copy
             return y[:, :, before : y.shape[2] - after, before : y.shape[3] - after]
         return F.pad(y, self.extra)
+
+
+def _native(edges: tuple[int, int], stride: int) -> bool:
+    """Say whether PyTorch's own padding serves: it pads, or cuts off, the same at both ends.
+
+    With a stride, up to stride − 1 pixels at the second end are nevertheless left unread, or given back there.
+    """
+    before, after = edges
+    return 0 <= before - after < stride
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -7,7 +7,7 @@ training step know nothing of it: a variant is laid over them here.
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,21 +15,21 @@ from torch import Tensor
 
 from ae_core.errors import SpecError, UserError
 from ae_core.spec import ConvBackbone, Spec
+from ae_torch.mirror import mirror, mirrors
 from ae_torch.model import Autoencoder, Loss
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 
 COMPILE_STEPS = 8_000
-"""Training steps from which the engine compiles a convolutional model with PyTorch's own padding by itself.
+"""Training steps from which the engine compiles a convolutional model by itself.
 
 Compiling takes 12 to 15 s on two cores and saves about a twentieth of a step of 55 ms: it has paid for itself after
-6,000 to 8,000 steps. With padding that differs between the ends it saves nothing on a CPU, and steps of a dense model
-are too short to earn it back.
+6,000 to 8,000 steps. Steps of a dense model are too short to earn it back.
 """
 WHOLE_BATCH = 128
 """On a CPU, longer batches of a convolutional model are trained on in parts: their activations leave the cache. At 512
 images parts of 32 take two thirds of the time, at 128 as long as the whole. Inference is in such parts always: decoding
-256 images takes 0.7 of the time."""
+256 images takes little more than half the time."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,14 @@ class Variant:
     """Compile the optimiser's step too, in place of its fused kernel."""
     micro_batch: int | None = None
     """Images that go through the model at once; in training gradients are summed over the parts of a batch."""
+    mirrored: bool = True
+    """Turn images by 180° and all kernels too, where that spares PyTorch a copy for padding; see `ae_torch.mirror`."""
 
     def __str__(self) -> str:
         layout = "channels_last" if self.channels_last else "contiguous"
         parts = ["eager" if self.compile is None else f"compiled ({self.compile})", layout]
+        if self.channels_last and not self.mirrored:
+            parts.append("copies for padding")
         if self.micro_batch is not None:
             parts.append(f"parts of {self.micro_batch}")
         if self.compile_optimizer:
@@ -58,7 +62,8 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "eager": Variant(channels_last=False, fused=False),
+    "eager": Variant(channels_last=False, fused=False, mirrored=False),
+    "padded": Variant(mirrored=False),
     "channels_last": Variant(),
     "compile": Variant(compile="default"),
     "compile+optimizer": Variant(compile="default", compile_optimizer=True),
@@ -73,19 +78,20 @@ def choose(spec: Spec, steps: int) -> Variant:
     """Return the engine's choice for a training of so many steps; for inference of 0.
 
     Channels last and fused always; compiled where it pays, see `COMPILE_STEPS`, and there is a compiler to do it with;
-    in parts on a CPU, see `WHOLE_BATCH`, where samples do not depend on each other.
+    on a CPU mirrored, and in parts, see `WHOLE_BATCH`, where samples do not depend on each other.
     """
     convolves, on_cpu = isinstance(spec.backbone, ConvBackbone), not torch.cuda.is_available()
-    native = isinstance(spec.backbone, ConvBackbone) and spec.backbone.padding == "torch"
-    pays = convolves and (native or not on_cpu) and steps >= COMPILE_STEPS and _compiler() is not None
+    pays = convolves and steps >= COMPILE_STEPS and _compiler() is not None
     apart = spec.training.batch_size > WHOLE_BATCH and not spec.couples_samples if steps else True
     if convolves and on_cpu and apart:
         return VARIANTS["compile+micro-batches" if pays else "micro-batches"]
-    return VARIANTS["compile" if pays else "channels_last"]
+    return replace(VARIANTS["compile" if pays else "channels_last"], mirrored=on_cpu)
 
 
 def laid_out(model: Autoencoder, variant: Variant) -> Autoencoder:
-    """Bring the model's memory into the variant's layout, in place."""
+    """Bring the model's memory into the variant's layout, in place, and its images the way it takes them."""
+    if variant.mirrored and mirrors(model.spec):
+        mirror(model)
     if variant.channels_last or not isinstance(model.spec.backbone, ConvBackbone):
         return model
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # PyTorch's stubs lack it

@@ -131,6 +131,11 @@ _TINY_VAE = replace(
     _TINY_CONV, bottleneck=GaussianBottleneck(2, 0.5), likelihood=BernoulliLikelihood("sum", weight=2.0)
 )
 
+_TINY_DENSE = _dense(6, (8,), 2, 8)
+_TINY_WARDROBE = replace(
+    preset("wardrobe"), input_shape=(6, 6, 1), training=replace(preset("wardrobe").training, batch_size=8)
+)
+
 _ALL = (
     *(
         Workload(f"{name}-{batch}", "train", _batch(spec, batch), steps, quick=(name, batch) == ("foster-ae", 128))
@@ -150,11 +155,12 @@ _ALL = (
     Workload("sixteen-dense", "many", _SMALL, 16, models=16),
     Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), target=0.335),
     Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
-    Workload("tiny-dense", "train", _dense(6, (8,), 2, 8), 8, hidden=True),
+    Workload("tiny-dense", "train", _TINY_DENSE, 8, hidden=True),
+    Workload("tiny-wardrobe", "train", _TINY_WARDROBE, 8, hidden=True),
     Workload("tiny-conv", "train", _TINY_CONV, 8, hidden=True),
     Workload("tiny-vae", "train", _TINY_VAE, 8, hidden=True),
     Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, hidden=True),
-    Workload("tiny-many", "many", _dense(6, (8,), 2, 8), 8, models=3, hidden=True),
+    Workload("tiny-many", "many", _TINY_DENSE, 8, models=3, hidden=True),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 

@@ -113,8 +113,7 @@ def test_batches_of_coupled_samples_are_not_cut():
 def test_choice(monkeypatch):
     conv, dense = PRESETS["foster-ae"], PRESETS["dense-mnist"]
     monkeypatch.setattr("ae_torch.variants._compiler", lambda: "c++")
-    assert choose(conv, 10**9) == choose(dense, 10**9) == VARIANTS["channels_last"]
-    conv = replace(conv, backbone=replace(conv.backbone, padding="torch"))
+    assert choose(dense, 10**9) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS - 1) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
     long = replace(conv, training=replace(conv.training, batch_size=WHOLE_BATCH + 1))
@@ -124,6 +123,8 @@ def test_choice(monkeypatch):
     assert choose(coupled, 1) == choose(dense, 0) == VARIANTS["channels_last"]
     monkeypatch.setattr("ae_torch.variants._compiler", lambda: None)
     assert choose(conv, COMPILE_STEPS) == VARIANTS["channels_last"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose(conv, 1) == choose(conv, 0) == replace(VARIANTS["channels_last"], mirrored=False)
 
 
 def test_no_compiler_is_said_in_one_line(monkeypatch):
@@ -135,4 +136,4 @@ def test_no_compiler_is_said_in_one_line(monkeypatch):
 
 def test_names():
     assert len(set(VARIANTS.values())) == len(set(map(str, VARIANTS.values()))) == len(VARIANTS)
-    assert replace(VARIANTS["channels_last"], channels_last=False, fused=False) == VARIANTS["eager"]
+    assert replace(VARIANTS["padded"], channels_last=False, fused=False) == VARIANTS["eager"]

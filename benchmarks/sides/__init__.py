@@ -69,7 +69,8 @@ TORCH_PARTS = ("micro-batches", "compile+micro-batches")
 TORCH_INFER = ("channels_last", "eager", "compile", "max-autotune")
 TORCH_TRAIN_ONCE, TORCH_INFER_ONCE = ("compile+optimizer", "reduce-overhead"), ("reduce-overhead",)
 """Raced at batches of 128, and of 256 in inference, alone: on a CPU reduce-overhead compiles what compile does, and an
-optimiser that is compiled has not been ahead of its fused kernel."""
+optimiser that is compiled has not been ahead of its fused kernel. Only there too what convolutions with a copy of each
+input for its padding take."""
 
 
 def _jax(workload: Workload) -> tuple[str, ...]:
@@ -84,8 +85,9 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 
 def _torch(workload: Workload) -> tuple[str, ...]:
     parts = TORCH_PARTS if workload.convolves and workload.batch > 32 else ()
-    train = TORCH_TRAIN + (TORCH_TRAIN_ONCE if workload.batch == 128 else ())
-    infer = TORCH_INFER + (TORCH_INFER_ONCE if workload.batch == 256 else ())
+    padded = ("padded",) if workload.convolves and workload.same else ()
+    train = TORCH_TRAIN + (TORCH_TRAIN_ONCE + padded if workload.batch == 128 else ())
+    infer = TORCH_INFER + (TORCH_INFER_ONCE + padded if workload.batch == 256 else ())
     # where the engine cuts by itself, that is the default, and comes first
     grids: dict[Phase, tuple[str, ...]] = {
         "train": parts + train if workload.batch > 128 else train + parts,

@@ -16,30 +16,34 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ae_core.errors import SpecError
-from ae_core.spec import SGD, BernoulliLikelihood, ConvBackbone, DenseBackbone, GaussianBottleneck, Spec
+from ae_core.spec import SGD, BernoulliLikelihood, ConvBackbone, DenseBackbone, GaussianBottleneck, Schedule, Spec
 from ae_jax.engine import ENGINE
 from benchmarks.sides import Runner
 from benchmarks.workloads import Material, Workload, material
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu_tanh": nn.gelu}
+"""As Flax has them by default."""
+
 
 class Model(nn.Module):
-    """Encoder and decoder of a spec with relu, padding "same" and no norms; returns logits and the penalty's mean."""
+    """Encoder and decoder of a spec with padding "same" and no norms; returns logits and the penalty's mean."""
 
     spec: Spec
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], noise: Float[Array, "B L"]) -> tuple[Array, Array]:  # noqa: D102
         backbone, latent = self.spec.backbone, self.spec.bottleneck.latent
+        activation = ACTIVATIONS[backbone.activation]
         y = x
         if isinstance(backbone, ConvBackbone):
             side = (backbone.kernel, backbone.kernel)
             for i, (channels, stride) in enumerate(zip(backbone.channels, backbone.strides, strict=True)):
-                y = nn.relu(nn.Conv(channels, side, (stride, stride), name=f"encoder.blocks.{i}.conv")(y))
+                y = activation(nn.Conv(channels, side, (stride, stride), name=f"encoder.blocks.{i}.conv")(y))
         inner = y.shape[1:]
         y = y.reshape(len(y), -1)
         if isinstance(backbone, DenseBackbone):
             for i, width in enumerate(backbone.hidden):
-                y = nn.relu(nn.Dense(width, name=f"encoder.blocks.{i}.linear")(y))
+                y = activation(nn.Dense(width, name=f"encoder.blocks.{i}.linear")(y))
         penalty = jnp.zeros(())
         if isinstance(self.spec.bottleneck, GaussianBottleneck):
             mean = nn.Dense(latent, name="encoder.bottleneck.mean")(y)
@@ -56,10 +60,10 @@ class Model(nn.Module):
                 name = f"decoder.blocks.{i}.conv"
                 # transpose_kernel: the kernel of the convolution that this is the adjoint of, as everywhere else
                 layer = nn.ConvTranspose(channels, side, (stride, stride), transpose_kernel=True, name=name)
-                y = nn.relu(layer(y))
+                y = activation(layer(y))
             return nn.Conv(x.shape[-1], side, name="decoder.output")(y), penalty
         for i, width in enumerate(reversed(backbone.hidden)):
-            y = nn.relu(nn.Dense(width, name=f"decoder.blocks.{i}.linear")(y))
+            y = activation(nn.Dense(width, name=f"decoder.blocks.{i}.linear")(y))
         return nn.Dense(int(np.prod(x.shape[1:])), name="decoder.output")(y).reshape(x.shape), penalty
 
 
@@ -71,8 +75,13 @@ class Training:
         likelihood, adam = spec.likelihood, spec.training.optimizer
         if not isinstance(likelihood, BernoulliLikelihood) or isinstance(adam, SGD):
             raise SpecError("plain Flax: written for a Bernoulli likelihood and Adam alone")
+        if spec.backbone.activation not in ACTIVATIONS:
+            raise SpecError(f"plain Flax: written for {' and '.join(ACTIVATIONS)}, not {spec.backbone.activation}")
         model, reduce = Model(spec), jnp.mean if likelihood.reduction == "mean" else jnp.sum
-        optimizer = optax.adam(adam.learning_rate, b1=adam.b1, b2=adam.b2, eps=adam.eps)
+        rates = jnp.asarray(steps.learning_rates, jnp.float32)
+        constant = spec.training.schedule == Schedule()
+        schedule = adam.learning_rate if constant else lambda i: rates[i % len(rates)]
+        optimizer = optax.adam(schedule, b1=adam.b1, b2=adam.b2, eps=adam.eps)
         forward: Callable[..., Any] = model.apply
         self.scan, self.count = scan, len(steps.sizes)
         self.images, self.indices = jnp.asarray(numbers.images), jnp.asarray(steps.indices)

@@ -12,7 +12,7 @@ from benchmarks.workloads import WORKLOADS
 
 CASES = [
     (side, workload)
-    for workload in ("tiny-conv", "tiny-vae", "tiny-dense")
+    for workload in ("tiny-conv", "tiny-vae", "tiny-dense", "tiny-wardrobe")
     for side in SIDES
     if SIDES[side].grid(WORKLOADS[workload])
 ]

@@ -10,7 +10,7 @@ import ae_torch
 
 JAX, TORCH = Path(ae_jax.__file__).parent, Path(ae_torch.__file__).parent
 ONLY_JAX = {"compiler.py", "convolution.py", "cpu.py", "dispatch.py", "gradients.py", "plan.py"}
-ONLY_TORCH = {"variants.py"}
+ONLY_TORCH = {"mirror.py", "variants.py"}
 """Files for what only one side can or must do."""
 FRAMEWORK = {"setup", "forward", "compiled"}
 """Methods that a framework prescribes, or that have something to show in one alone."""
