@@ -43,8 +43,7 @@ def mirror(model: Autoencoder) -> None:
     convolutions, transposed, output = _layers(model.spec.backbone, -1)
     encoder: Any = model.encoder
     decoder: Any = model.decoder
-    images: Any = (*convolutions, *transposed)
-    for block, image in zip((*encoder.blocks, *decoder.blocks), images, strict=True):
+    for block, image in zip((*encoder.blocks, *decoder.blocks), (*convolutions, *transposed), strict=True):
         _turn(block.conv, image)
     _turn(decoder.output, output)
     for first, last in ((encoder.blocks[0], encoder.blocks[-1]), (decoder.blocks[0], decoder.output)):
@@ -65,16 +64,16 @@ def _copies(layers: Layers) -> bool:
     return any(layer.extra is not None for layer in (*layers[0], *layers[1], layers[2]))
 
 
-def _turn(layer: Conv | ConvTranspose, image: Conv | ConvTranspose) -> None:
+def _turn(layer: Conv | ConvTranspose, image: Any) -> None:
     straight = layer.forward
 
     def convolve(x: Tensor) -> Tensor:
         if len(x) < LEAST:
             return straight(x)
-        inputs: Any = x, layer.weight.flip(2, 3), layer.bias, image.stride, image.padding
+        kernel = layer.weight.flip(2, 3)
         if isinstance(layer, Conv):
-            return F.conv2d(*inputs)
-        return F.conv_transpose2d(*inputs, image.output_padding)
+            return F.conv2d(x, kernel, layer.bias, image.stride, image.padding)
+        return F.conv_transpose2d(x, kernel, layer.bias, image.stride, image.padding, image.output_padding)
 
     layer.forward = convolve  # type: ignore[method-assign]
 
