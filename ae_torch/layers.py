@@ -34,6 +34,7 @@ class Conv(nn.Conv2d):
     ) -> None:
         native = _native(pads, stride)
         super().__init__(in_channels, out_channels, kernel, stride, padding=pads[0] if native else 0, bias=use_bias)
+        self.edges = pads
         self.extra = None if native else (*pads, *pads)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
@@ -56,6 +57,7 @@ class ConvTranspose(nn.ConvTranspose2d):
         native = _native(crops, stride)
         padding, output_padding = (before, before - after) if native else (0, 0)
         super().__init__(in_channels, out_channels, kernel, stride, padding, output_padding, bias=use_bias)
+        self.edges = crops
         self.extra = None if native else (-before, -after, -before, -after)
 
     def forward(self, x: Float[Tensor, "B I h w"], output_size: list[int] | None = None) -> Float[Tensor, "B O H W"]:

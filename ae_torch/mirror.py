@@ -7,14 +7,12 @@ the longer padding at the start, where PyTorch does by itself what is wanted. So
 leave a half of the model, and the small kernels at each use; no layer in between copies anything.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ae_core.geometry import crops, pads
-from ae_core.spec import ConvBackbone, Spec
 from ae_torch.layers import Conv, ConvTranspose
 from ae_torch.model import Autoencoder
 
@@ -22,46 +20,37 @@ LEAST = 2
 """Fewer images go through unturned: on two cores turning costs one image a tenth of its time, and spares two a fifth of
 theirs, 32 nearly half."""
 
-Layers = tuple[list[Conv], list[ConvTranspose], Conv]
-"""Of the encoder and of the decoder, and the decoder's last."""
 
-
-def mirrors(spec: Spec) -> bool:
-    """Say whether PyTorch has to copy for the spec's padding, and need not for its mirror image."""
-    if not isinstance(spec.backbone, ConvBackbone):
-        return False
-    straight, turned = _layers(spec.backbone, 1), _layers(spec.backbone, -1)
-    return _copies(straight) and not _copies(turned)
+def mirrors(model: Autoencoder) -> bool:
+    """Say whether PyTorch has to copy for the padding of the convolutions, and need not for their mirror image."""
+    layers = _layers(model)
+    return any(layer.extra is not None for layer in layers) and all(_image(layer).extra is None for layer in layers)
 
 
 def mirror(model: Autoencoder) -> None:
     """Have the convolutions work on turned images, in place; what goes in, comes out and is learned stays the same.
 
-    For a model whose spec `mirrors`.
+    A model that does not gain by it, see `mirrors`, is left as it is.
     """
-    assert isinstance(model.spec.backbone, ConvBackbone)
-    convolutions, transposed, output = _layers(model.spec.backbone, -1)
+    if not mirrors(model):
+        return
+    for layer in _layers(model):
+        _turn(layer, _image(layer))
     encoder: Any = model.encoder
     decoder: Any = model.decoder
-    for block, image in zip((*encoder.blocks, *decoder.blocks), (*convolutions, *transposed), strict=True):
-        _turn(block.conv, image)
-    _turn(decoder.output, output)
     for first, last in ((encoder.blocks[0], encoder.blocks[-1]), (decoder.blocks[0], decoder.output)):
         first.register_forward_pre_hook(lambda _, inputs: (_turned(inputs[0]),))
         last.register_forward_hook(lambda _, inputs, result: _turned(result))
 
 
-def _layers(backbone: ConvBackbone, order: Literal[1, -1]) -> Layers:
-    """Return layers of one channel with the backbone's padding, for −1 of its mirror image."""
-    kernel, strides, padding = backbone.kernel, backbone.strides, backbone.padding
-    with torch.device("meta"):  # only their padding is wanted
-        convolutions = [Conv(1, 1, kernel, s, pads(kernel, s, padding)[::order]) for s in strides]
-        transposed = [ConvTranspose(1, 1, kernel, s, crops(kernel, s, padding)[::order]) for s in reversed(strides)]
-        return convolutions, transposed, Conv(1, 1, kernel, 1, pads(kernel, 1, padding)[::order])
+def _layers(model: Autoencoder) -> list[Conv | ConvTranspose]:
+    return [layer for layer in model.modules() if isinstance(layer, Conv | ConvTranspose)]
 
 
-def _copies(layers: Layers) -> bool:
-    return any(layer.extra is not None for layer in (*layers[0], *layers[1], layers[2]))
+def _image(layer: Conv | ConvTranspose) -> Conv | ConvTranspose:
+    """Return a layer of one channel with the padding of the layer's mirror image."""
+    with torch.device("meta"):  # only its padding is wanted
+        return type(layer)(1, 1, layer.kernel_size[0], layer.stride[0], layer.edges[::-1])
 
 
 def _turn(layer: Conv | ConvTranspose, image: Any) -> None:

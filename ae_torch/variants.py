@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ae_core.errors import SpecError, UserError
 from ae_core.spec import ConvBackbone, Spec
-from ae_torch.mirror import mirror, mirrors
+from ae_torch.mirror import mirror
 from ae_torch.model import Autoencoder, Loss
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
@@ -90,7 +90,7 @@ def choose(spec: Spec, steps: int) -> Variant:
 
 def laid_out(model: Autoencoder, variant: Variant) -> Autoencoder:
     """Bring the model's memory into the variant's layout, in place, and its images the way it takes them."""
-    if variant.mirrored and mirrors(model.spec):
+    if variant.mirrored:
         mirror(model)
     if variant.channels_last or not isinstance(model.spec.backbone, ConvBackbone):
         return model

@@ -59,7 +59,7 @@ def outcome(model, count):
     [(name, count) for name in BACKBONES for count in (1, LEAST, 5) if count > 1 or name != "batch norm"],
 )
 def test_same_numbers(name, count):
-    assert mirrors(spec_of(BACKBONES[name]))
+    assert mirrors(Autoencoder(spec_of(BACKBONES[name])))
     straight, turned = (outcome(model.train(), count) for model in pair(BACKBONES[name]))
     assert straight.keys() == turned.keys()
     for key in straight:
@@ -104,9 +104,12 @@ def test_few_images_are_not_turned():
 
 def test_only_what_gains_is_mirrored():
     conv = PRESETS["foster-ae"]
-    assert mirrors(conv)
-    assert not mirrors(PRESETS["dense-mnist"])
-    assert not mirrors(replace(conv, backbone=replace(conv.backbone, padding="torch")))  # nothing is copied
-    assert not mirrors(replace(conv, backbone=replace(conv.backbone, kernel=2)))  # neither here
-    even = ConvBackbone((3,), (1,), kernel=4)
-    assert not mirrors(replace(conv, backbone=even))  # at stride 1 nothing may go unread
+    copy_nothing = [replace(conv.backbone, padding="torch"), replace(conv.backbone, kernel=2)]
+    at_stride_1_nothing_may_go_unread = ConvBackbone((3,), (1,), kernel=4)
+    for backbone in (*copy_nothing, at_stride_1_nothing_may_go_unread, PRESETS["dense-mnist"].backbone):
+        model = Autoencoder(replace(conv, backbone=backbone))
+        forwards = [vars(module).get("forward") for module in model.modules()]
+        assert not mirrors(model)
+        mirror(model)
+        assert [vars(module).get("forward") for module in model.modules()] == forwards
+    assert mirrors(Autoencoder(conv))
