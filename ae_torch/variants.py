@@ -23,8 +23,8 @@ Mode = Literal["default", "reduce-overhead", "max-autotune"]
 COMPILE_STEPS = 8_000
 """Training steps from which the engine compiles a convolutional model by itself.
 
-Compiling takes 12 to 15 s on two cores and saves about a twentieth of a step of 55 ms: it has paid for itself after
-6,000 to 8,000 steps. Steps of a dense model are too short to earn it back.
+Compiling takes 12 to 15 s on two cores and saves a twentieth to a tenth of a step of 55 ms: it has paid for itself
+after 2,300 to 8,000 steps, which differs from run to run. Steps of a dense model are too short to earn it back.
 """
 WHOLE_BATCH = 128
 """On a CPU, longer batches of a convolutional model are trained on in parts: their activations leave the cache. At 512
