@@ -11,14 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ae_core.changes import changed, chosen
 from ae_core.data import steps_per_epoch
-from ae_core.engine import Memory, Trainer
 from ae_core.errors import UserError
-from ae_core.extras import require
 from ae_core.fitted import Fitted
-from ae_core.init import check_size, initial_weights
-from ae_core.loop import Silence, check_batches, fit, make_steps
 from ae_core.metrics.reconstruction import log_probability
 from ae_core.metrics.variational import kl_divergence
 from ae_core.rng import generator
@@ -33,6 +28,11 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.spec.changes import changed, chosen
+from ae_core.system.extras import require
+from ae_core.training.engine import Memory, Trainer
+from ae_core.training.initial import check_size, initial_weights
+from ae_core.training.loop import Silence, check_batches, fit, make_steps
 
 require("sklearn")
 
@@ -163,7 +163,7 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         memory = trainer.memory()
         if not all(np.isfinite(tensor).all() for tensor in memory.tensors.values()):
             rate = model.spec.training.optimizer.learning_rate
-            raise ValueError(f"partial_fit: training diverged at learning_rate {rate:g}; right is a lower one")
+            raise ValueError(f"partial_fit: training diverged at learning_rate {rate:g}; expected a lower one")
         self.model_ = self._model_class(model.spec, trainer.tensors())
         self._past = _Past(past.seed, past.calls + 1, memory)
         return self
@@ -179,7 +179,7 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         codes = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         latent = self.model_.spec.bottleneck.latent
         if codes.shape[1] != latent:
-            raise ValueError(f"inverse_transform: given {codes.shape[1]} columns; right are {latent}, the latent_size")
+            raise ValueError(f"inverse_transform: given {codes.shape[1]} columns; expected {latent}, the latent_size")
         return self.model_.inference.decode(codes).reshape(len(codes), -1)
 
     def score_samples(self, X: ArrayLike) -> Float[np.ndarray, " N"]:
@@ -310,7 +310,7 @@ def _images(rows: Rows, spec: Spec) -> Float[np.ndarray, "N H W C"]:
     height, width, channels = spec.input_shape
     if rows.shape[1] != height * width * channels:
         right = f"{height * width * channels}, those of the spec's {height}×{width}×{channels} images"
-        raise ValueError(f"X: given {rows.shape[1]} features; right are {right}")
+        raise ValueError(f"X: given {rows.shape[1]} features; expected {right}")
     if not max(-rows.min(), rows.max()) <= np.finfo(spec.training.precision).max:
         raise ValueError(f"X: given numbers beyond {spec.training.precision}, the model's precision")
     return rows.reshape(-1, height, width, channels)
@@ -319,7 +319,7 @@ def _images(rows: Rows, spec: Spec) -> Float[np.ndarray, "N H W C"]:
 def _check_range(rows: np.ndarray, spec: Spec) -> None:
     if isinstance(spec.likelihood, BernoulliLikelihood) and not (rows.min() >= 0 and rows.max() <= 1):
         given = f"numbers from {rows.min():g} to {rows.max():g}"
-        raise ValueError(f"X: given {given}; right is 0 to 1 where the likelihood is bernoulli")
+        raise ValueError(f"X: given {given}; expected 0 to 1 where the likelihood is bernoulli")
 
 
 @contextmanager

@@ -13,23 +13,23 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 from numpy.typing import ArrayLike
 
-from ae_core.changes import changed_training, chosen
+from ae_core.commands.opening import as_data_error, check_between, check_codes
 from ae_core.data import Dataset, split, validate_images
-from ae_core.engine import Codes, Engine, Inference, Tensors
 from ae_core.errors import DataError, SpecError, nearest
-from ae_core.init import check_size
+from ae_core.files.weights import check_tensors, load_weights, save_weights
 from ae_core.latent import Prior, Sampler
 from ae_core.latent.fitting import MAX_DRAWS, fit_sampler
-from ae_core.loop import Fit, Silence, Watcher, fit
-from ae_core.opening import as_data_error, check_between, check_codes
-from ae_core.progress import TrainingProgress
 from ae_core.spec import GaussianBottleneck, Precision, Spec
-from ae_core.weights import check_tensors, load_weights, save_weights
+from ae_core.spec.changes import changed_training, chosen
+from ae_core.training.engine import Codes, Engine, Inference, Tensors
+from ae_core.training.initial import check_size
+from ae_core.training.loop import Fit, Silence, Watcher, fit
+from ae_core.training.progress import TrainingProgress
 
 Images = Float[np.ndarray, "N H W C"]
 Model = TypeVar("Model", bound="Fitted")
 SamplerName = Literal["prior", "gaussian", "mixture", "box"]
-_FITTED = 'right is "gaussian", "mixture" or "box", with images to whose codes it is fitted'
+_FITTED = 'expected "gaussian", "mixture" or "box", with images to whose codes it is fitted'
 
 
 class Fitted:
@@ -218,7 +218,7 @@ class Fitted:
             DataError: the images or labels cannot be used, or the decoder is too large for a page that should have it.
             OutputError: the page would be too large, or cannot be written.
         """
-        from ae_core.atlas.page import MAX_SHOWN, write_page  # Matplotlib, for its colours, takes a while to import
+        from ae_core.atlas.write import MAX_SHOWN, write_page  # Matplotlib, for its colours, takes a while to import
 
         check_between("shown", _whole("shown", shown), 1, MAX_SHOWN)
         if decoder not in ("auto", "page", "grid"):
@@ -242,20 +242,20 @@ def _images(images: ArrayLike, spec: Spec, where: str) -> Float32[np.ndarray, "N
     try:
         array = np.asarray(images)
     except ValueError:
-        raise DataError(f"{where}: given rows of unequal length; right is one array") from None
+        raise DataError(f"{where}: given rows of unequal length; expected one array") from None
     valid = validate_images(array, where)
     if valid.shape[1:] != spec.input_shape:
         given, right = ("×".join(map(str, shape)) for shape in (valid.shape[1:], spec.input_shape))
-        raise DataError(f"{where}: given {given} pixels and channels; right is {right}, the spec's input_shape")
+        raise DataError(f"{where}: given {given} pixels and channels; expected {right}, the spec's input_shape")
     return valid
 
 
 def _labels(labels: ArrayLike, count: int, names: int) -> Int64[np.ndarray, " N"]:
     array = np.asarray(labels)
     if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise DataError(f"labels: given {array.dtype} {array.shape}; right are {count} integers")
+        raise DataError(f"labels: given {array.dtype} {array.shape}; expected {count} integers")
     if names and not (array.min() >= 0 and array.max() < names):
-        raise DataError(f"labels: given {array.min()} to {array.max()}; right is 0 to {names - 1}, as there are names")
+        raise DataError(f"labels: given {array.min()} to {array.max()}; expected 0 to {names - 1}, as there are names")
     return array.astype(np.int64)
 
 
@@ -263,11 +263,11 @@ def _whole(name: str, value: int) -> int:
     try:
         return index(value)
     except TypeError:
-        raise DataError(f"{name}: given {value!r}; right is an integer") from None
+        raise DataError(f"{name}: given {value!r}; expected an integer") from None
 
 
 def _fraction(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise DataError(f"heldout: given {value!r}; right is a fraction between 0 and 1, or images") from None
+        raise DataError(f"heldout: given {value!r}; expected a fraction between 0 and 1, or images") from None

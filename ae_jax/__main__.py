@@ -1,4 +1,4 @@
-from ae_core.cli import main_jax
+from ae_core.commands.cli import main_jax
 
 if __name__ == "__main__":
     main_jax()

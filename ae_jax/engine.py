@@ -12,7 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-from ae_core.engine import (
+from ae_core.spec import Spec
+from ae_core.system.interrupt import uninterrupted
+from ae_core.training.engine import (
     CHUNK_BYTES,
     INFERENCE_BATCH,
     MAX_STEPS,
@@ -24,18 +26,16 @@ from ae_core.engine import (
     check_posterior,
     check_rows,
 )
-from ae_core.interrupt import uninterrupted
-from ae_core.spec import Spec
-from ae_jax.cpu import configure_cpu
-from ae_jax.dispatch import compiled_inference, compiled_steps, one_at_a_time, program_of, replicated
-from ae_jax.model import Variables, build
-from ae_jax.plan import Division, Plan, divide
+from ae_jax.execution.cpu import configure_cpu
+from ae_jax.execution.dispatch import compiled_inference, compiled_steps, one_at_a_time, program_of, replicated
+from ae_jax.execution.plan import Division, Plan, divide
+from ae_jax.model.autoencoder import Variables, build
 from ae_jax.tensors import from_tensors, to_tensors
 from ae_jax.training import State, export_state, import_state, make_training
 
 
 class Inference:
-    """A model with weights; see `ae_core.engine.Inference`."""
+    """A model with weights; see `ae_core.training.engine.Inference`."""
 
     def __init__(self, spec: Spec, tensors: Tensors) -> None:
         self.spec, self.program = spec, program_of(spec, train=False)
@@ -79,7 +79,7 @@ class Inference:
 
 
 class Trainer:
-    """A training under way; see `ae_core.engine.Trainer`.
+    """A training under way; see `ae_core.training.engine.Trainer`.
 
     Images stay on the devices where they fit; else those of each dispatch travel while the one before it runs.
     """
@@ -181,7 +181,7 @@ class Trainer:
 
 
 class JaxEngine:
-    """The JAX twin; see `ae_core.engine.Engine`."""
+    """The JAX twin; see `ae_core.training.engine.Engine`."""
 
     name = "jax"
     variant = "jit, many steps a dispatch, a core is a device"

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ae_core.spec import Precision
-from ae_jax.compiler import after
-from ae_jax.gradients import Gradients, whole_batch
-from ae_jax.layers import SampleWeight
-from ae_jax.model import Autoencoder, Variables
+from ae_jax.execution.compiler import after
+from ae_jax.execution.gradients import Gradients, whole_batch
+from ae_jax.model.autoencoder import Autoencoder, Variables
+from ae_jax.model.layers import SampleWeight
 from ae_jax.optim import make_optimizer, moments, with_moments
 from ae_jax.tensors import from_tensors, tensor_shapes, to_tensors
 
@@ -47,7 +47,7 @@ class TrainingFunctions(NamedTuple):
 def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> TrainingFunctions:
     """Return the training functions of a model; both may be jitted, and step may donate its state.
 
-    ``gradients`` may compute the gradient of a batch in another way; see `ae_jax.gradients.divided`.
+    ``gradients`` may compute the gradient of a batch in another way; see `ae_jax.execution.gradients.divided`.
     """
     optimizer = make_optimizer(model.spec.training)
 

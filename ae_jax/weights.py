@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ae_core.weights import check_tensors, load_weights, save_weights
-from ae_jax.model import Autoencoder, Variables, build
+from ae_core.files.weights import check_tensors, load_weights, save_weights
+from ae_jax.model.autoencoder import Autoencoder, Variables, build
 from ae_jax.tensors import from_tensors, to_tensors
 
 

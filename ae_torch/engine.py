@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ae_core.engine import (
+from ae_core.spec import Spec
+from ae_core.training.engine import (
     CHUNK_BYTES,
     INFERENCE_BATCH,
     MAX_STEPS,
@@ -20,15 +21,17 @@ from ae_core.engine import (
     check_posterior,
     check_rows,
 )
-from ae_core.spec import Spec
-from ae_torch.model import Autoencoder
+from ae_torch.execution.variants import Variant, choose, compiled, laid_out, with_variant
+from ae_torch.model.autoencoder import Autoencoder
 from ae_torch.tensors import from_tensors, to_tensors
 from ae_torch.training import Batch, State, export_state, import_state, make_training
-from ae_torch.variants import Variant, choose, compiled, laid_out, with_variant
 
 
 class Inference:
-    """A model with weights; see `ae_core.engine.Inference`. Without a variant, `choose` takes one that runs eagerly."""
+    """A model with weights; see `ae_core.training.engine.Inference`.
+
+    Without a variant, `ae_torch.execution.variants.choose` takes one that runs eagerly.
+    """
 
     def __init__(self, spec: Spec, tensors: Tensors, variant: Variant | None = None) -> None:
         self.spec = spec
@@ -68,10 +71,10 @@ class Inference:
 
 
 class Trainer:
-    """A training under way; see `ae_core.engine.Trainer`.
+    """A training under way; see `ae_core.training.engine.Trainer`.
 
     Images stay on the device where they fit; else those of each dispatch travel with it. Without a variant,
-    `ae_torch.variants.choose` takes one.
+    `ae_torch.execution.variants.choose` takes one.
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class Trainer:
 
 
 class TorchEngine:
-    """The PyTorch twin; see `ae_core.engine.Engine`."""
+    """The PyTorch twin; see `ae_core.training.engine.Engine`."""
 
     name = "torch"
     variant = "channels_last, no copies for padding, fused optimiser, long trainings compiled, long batches in parts"

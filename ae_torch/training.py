@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ae_torch.model import Autoencoder
+from ae_torch.model.autoencoder import Autoencoder
 from ae_torch.optim import clip_by_global_norm, make_optimizer, moments, with_moments
 from ae_torch.tensors import from_tensors, tensor_shapes, to_tensors
 

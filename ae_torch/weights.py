@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ae_core.weights import check_tensors, load_weights, save_weights
-from ae_torch.model import Autoencoder, build
+from ae_core.files.weights import check_tensors, load_weights, save_weights
+from ae_torch.model.autoencoder import Autoencoder, build
 from ae_torch.tensors import from_tensors, to_tensors
 
 

@@ -1,9 +1,9 @@
 """The commands of ``python -m benchmarks`` beside the main job, which it is without any."""
 
-from ae_core.cli import require_extras
-from ae_core.program import parse
+from ae_core.commands.cli import require_extras
+from ae_core.commands.shell import parse
+from benchmarks import NAME
 
-NAME = "python -m benchmarks"
 COMMANDS = ("race", "report", "compare")
 HELP = (
     "Check in float64 that the twins are the same model, train both from the same weights on the same batches, and "
@@ -20,18 +20,18 @@ def run_command(argv: list[str]) -> int:
     name = argv[0] if argv and argv[0] in COMMANDS else None
     if name == "race":
         require_extras("jax", "torch")
-        from benchmarks.race import Race, run_race
+        from benchmarks.race.run import Race, run_race
 
         return run_race(parse(Race, f"{NAME} race", argv[1:]))
     if name == "report":
-        from benchmarks.race_report import Report, run_report
+        from benchmarks.report.report import Report, run_report
 
         return run_report(parse(Report, f"{NAME} report", argv[1:]))
     if name == "compare":
-        from benchmarks.compare import Compare, run_compare
+        from benchmarks.report.compare import Compare, run_compare
 
         return run_compare(parse(Compare, f"{NAME} compare", argv[1:]))
     require_extras("jax", "torch")
-    from benchmarks.main_job import MainJob, run_main_job
+    from benchmarks.main_job.job import MainJob, run_main_job
 
     return run_main_job(parse(MainJob, NAME, argv, HELP))

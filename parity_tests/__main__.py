@@ -1,7 +1,7 @@
 import sys
 
-from ae_core.cli import require_extras
-from ae_core.program import leave, parse, run_program
+from ae_core.commands.cli import require_extras
+from ae_core.commands.shell import leave, parse, run_program
 
 NAME = "python -m parity_tests"
 
@@ -10,7 +10,7 @@ def work() -> int:
     require_extras("jax", "torch")
     job, arguments = sys.argv[1:2], sys.argv[2:]
     if job == ["mutation"]:
-        from parity_tests.mutation import Mutation, run_mutation
+        from parity_tests.faults.mutation import Mutation, run_mutation
 
         return run_mutation(parse(Mutation, f"{NAME} mutation", arguments))
     if job == ["trajectory"]:
@@ -18,7 +18,7 @@ def work() -> int:
 
         return run_curve(parse(Curve, f"{NAME} trajectory", arguments))
     if job == ["accelerator"]:
-        from parity_tests.accelerator import Accelerator, run_accelerator
+        from parity_tests.gates.accelerator import Accelerator, run_accelerator
 
         return run_accelerator(parse(Accelerator, f"{NAME} accelerator", arguments))
     from parity_tests.report import Report, run_report

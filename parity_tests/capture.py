@@ -13,12 +13,12 @@ from jaxtyping import Float
 import ae_jax
 import ae_torch
 import ae_torch.engine
-from ae_core.engine import Tensors
 from ae_core.spec import GaussianBottleneck, Spec
-from ae_jax import bottleneck as jax_bottleneck
-from ae_jax import layers as jax_layers
-from ae_torch import bottleneck as torch_bottleneck
-from ae_torch import layers as torch_layers
+from ae_core.training.engine import Tensors
+from ae_jax.model import bottleneck as jax_bottleneck
+from ae_jax.model import layers as jax_layers
+from ae_torch.model import bottleneck as torch_bottleneck
+from ae_torch.model import layers as torch_layers
 
 Images = Float[np.ndarray, "B H W C"]
 Noise = Float[np.ndarray, "B L"]

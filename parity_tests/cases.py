@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
-from ae_core.presets import PRESETS
 from ae_core.rng import generator
 from ae_core.spec import (
     SGD,
@@ -24,6 +23,7 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.spec.presets import PRESETS
 
 _CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
 _DENSE = DenseBackbone(hidden=(24, 16))

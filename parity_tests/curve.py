@@ -7,14 +7,14 @@ from rich.console import Console
 
 from ae_core.data import load
 from ae_core.errors import SpecError
-from ae_core.figures import save_figure
-from ae_core.loop import check_batches
-from ae_core.output import check_file, write_json
-from ae_core.presets import preset
+from ae_core.figures.charts import save_figure
+from ae_core.files.output import check_file, write_json
 from ae_core.spec import Precision, load_spec, spec_to_json
+from ae_core.spec.presets import preset
+from ae_core.training.loop import check_batches
 from parity_tests.cases import images_of
-from parity_tests.identity import with_precision
-from parity_tests.trajectory import diverge, figure, judge
+from parity_tests.gates.identity import with_precision
+from parity_tests.gates.trajectory import diverge, figure, judge
 
 SCHEMA = "twin-autoencoders/trajectory/1"
 
@@ -52,9 +52,9 @@ def run_curve(options: Curve) -> int:
         UserError: the spec, the data or an output file cannot be used; nothing has been trained.
     """
     if options.preset is not None and options.spec is not None:
-        raise SpecError("given both --preset and --spec; right is one of them")
+        raise SpecError("given both --preset and --spec; expected one of them")
     if options.steps < 1:
-        raise SpecError(f"--steps: given {options.steps}; right is at least 1")
+        raise SpecError(f"--steps: given {options.steps}; expected at least 1")
     for path, suffix in ((options.json, ".json"), (options.figure, ".png")):
         if path is not None:
             check_file(path, (suffix,), options.force)

@@ -12,7 +12,6 @@ import numpy as np
 from hypothesis import strategies as st
 from jaxtyping import Float32
 
-from ae_core.geometry import code_shape
 from ae_core.spec import (
     SGD,
     Adam,
@@ -31,6 +30,7 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.spec.geometry import code_shape
 from parity_tests.cases import images_of
 
 FEW = 4

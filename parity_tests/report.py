@@ -16,19 +16,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ae_core.cli import load_engine
+from ae_core.commands.cli import load_engine
 from ae_core.data import load
-from ae_core.environment import environment
 from ae_core.errors import DataError, SpecError, UserError
-from ae_core.loop import check_batches
-from ae_core.output import check_file, write_bytes, write_json
-from ae_core.page import details, numbers, page, pairs, section
-from ae_core.presets import preset
+from ae_core.figures.html import details, numbers, page, pairs, section
+from ae_core.files.output import check_file, write_bytes, write_json
 from ae_core.spec import Precision, Spec, load_spec, spec_to_json
+from ae_core.spec.presets import preset
+from ae_core.system.environment import environment
+from ae_core.training.loop import check_batches
 from parity_tests.cases import images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, worst
-from parity_tests.drift import LayerDrift, check_network, checks_of, first_outlier, layer_drift, start_of
-from parity_tests.identity import check_forward, check_training
+from parity_tests.gates.drift import LayerDrift, check_network, checks_of, first_outlier, layer_drift, start_of
+from parity_tests.gates.identity import check_forward, check_training
 
 SCHEMA = "twin-autoencoders/parity/1"
 TWINS = {"jax": "JAX", "torch": "PyTorch"}
@@ -113,10 +113,10 @@ def run_report(options: Report) -> int:
 
 def _inputs(options: Report) -> tuple[Spec, np.ndarray]:
     if options.preset is not None and options.spec is not None:
-        raise SpecError("given both --preset and --spec; right is one of them")
+        raise SpecError("given both --preset and --spec; expected one of them")
     for name in ("steps", "batch"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name}: given {getattr(options, name)}; right is an integer of at least 1")
+            raise UserError(f"--{name}: given {getattr(options, name)}; expected an integer of at least 1")
     for path, suffix in ((options.json, ".json"), (options.html, ".html")):
         if path is not None:
             check_file(path, (suffix,), options.force)
@@ -130,7 +130,7 @@ def _inputs(options: Report) -> tuple[Spec, np.ndarray]:
     else:
         images = load(options.data, spec.input_shape).images
         if len(images) < options.batch:
-            raise DataError(f"{options.data}: has {len(images)} images; right is at least {options.batch}, one batch")
+            raise DataError(f"{options.data}: has {len(images)} images; expected at least {options.batch}, one batch")
         images = images[:count]
     check_batches(spec, len(images))
     return spec, images
@@ -150,7 +150,7 @@ def choose_device(device: str) -> None:
     blind = [name for name, sees in (("JAX", _jax_sees()), ("PyTorch", torch.cuda.is_available())) if not sees]
     if blind:
         raise UserError(
-            f"--device gpu: {' and '.join(blind)} see{'s' if len(blind) == 1 else ''} none here; right is cpu"
+            f"--device gpu: {' and '.join(blind)} see{'s' if len(blind) == 1 else ''} none here; expected cpu"
         )
 
 

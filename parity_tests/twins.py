@@ -13,11 +13,11 @@ from jaxtyping import Float
 
 import ae_jax
 import ae_jax.engine
-import ae_jax.model
+import ae_jax.model.autoencoder
 import ae_torch
 import ae_torch.engine
-from ae_core.engine import Steps, Tensors
 from ae_core.spec import Spec
+from ae_core.training.engine import Steps, Tensors
 from ae_jax.training import export_state as export_jax
 from ae_torch.training import export_state as export_torch
 
@@ -79,7 +79,9 @@ def compiled_pass(spec: Spec) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def forward(variables: Any, x: Any, noise: Any) -> Any:
         weight = jnp.ones(len(x), x.dtype)
         collections = ["intermediates", "batch_stats"]
-        with jax.default_matmul_precision(ae_jax.model.PRODUCT_PRECISION):  # as in the model's own functions
+        with jax.default_matmul_precision(
+            ae_jax.model.autoencoder.PRODUCT_PRECISION
+        ):  # as in the model's own functions
             _, updated = model._module.apply(
                 variables, x, noise, weight, capture_intermediates=True, mutable=collections
             )

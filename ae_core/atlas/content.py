@@ -8,15 +8,15 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Int64
 
+from ae_core.atlas.decoder import decoder_program
 from ae_core.atlas.live import WORK, Live, Means, View, grid, itself, spots_to_measure
 from ae_core.atlas.pack import numbers, packed, pixels, sheet_png
-from ae_core.atlas.program import decoder_program
 from ae_core.data import Dataset
-from ae_core.engine import Inference
 from ae_core.errors import DataError, nearest
-from ae_core.figures import MARKERS, MAX_CLASSES, PALETTE
+from ae_core.figures.charts import MARKERS, MAX_CLASSES, PALETTE
 from ae_core.latent import Plane, data_plane
 from ae_core.spec import Spec
+from ae_core.training.engine import Inference
 
 SHEET_BYTES = 800_000
 """What the small pictures of the images may take, as a PNG file."""
@@ -161,6 +161,6 @@ def _sliders(codes: Float[np.ndarray, "N L"]) -> list[dict[str, float]]:
 def _too_large(tensors: Mapping[str, np.ndarray], work: int) -> str:
     size = sum(t.size for name, t in tensors.items() if name.startswith("decoder."))
     return (
-        f"--decoder: given page, for a decoder of {size:,} numbers and {work:,} products a picture; right is grid, "
+        f"--decoder: given page, for a decoder of {size:,} numbers and {work:,} products a picture; expected grid, "
         f"or a decoder of about a million numbers and {WORK:,} products at most"
     )

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
+from ae_core.atlas.decoder import Storage, decoder_program
 from ae_core.atlas.pack import packed, pixels, sheet_png
-from ae_core.atlas.program import Storage, decoder_program
 from ae_core.errors import DataError
+from ae_core.figures.pictures import displayable
 from ae_core.latent import Plane, grid_codes
-from ae_core.pictures import displayable
 from ae_core.rng import generator
 from ae_core.spec import Spec
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ae_core.pictures import displayable
+from ae_core.figures.pictures import displayable
 
 
 def packed(data: bytes, kind: str = "") -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from ae_core.data.dataset import Dataset
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError
-from ae_core.extras import missing_extra
+from ae_core.system.extras import missing_extra
 
 
 def digits() -> Dataset:

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from ae_core.data.adapt import fit_images
 from ae_core.data.arrays import read_npy, read_npz
 from ae_core.data.cans import cans
 from ae_core.data.dataset import DEFAULT_OPTIONS, DataOptions, Dataset, Shape
 from ae_core.data.digits import digits
-from ae_core.data.fit import fit_images
 from ae_core.data.garments import garments
 from ae_core.data.idx import read_idx
 from ae_core.data.mnist import mnist

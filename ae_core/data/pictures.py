@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from ae_core.data.adapt import fit_images
 from ae_core.data.dataset import DataOptions, Dataset, Shape
-from ae_core.data.fit import fit_images
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError
 

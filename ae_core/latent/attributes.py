@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from ae_core.metrics.neighbours import nearest
+from ae_core.metrics.knn import nearest
 
 
 def attribute_vector(codes: Float[np.ndarray, "N L"], has: Bool[np.ndarray, " N"]) -> Float64[np.ndarray, " L"]:
@@ -17,7 +17,7 @@ def attribute_vector(codes: Float[np.ndarray, "N L"], has: Bool[np.ndarray, " N"
         ValueError: all of the images have the attribute, or none.
     """
     if has.all() or not has.any():
-        raise ValueError(f"attribute: {int(has.sum())} of {len(has)} images have it; right are some, and some without")
+        raise ValueError(f"attribute: {int(has.sum())} of {len(has)} images have it; expected some, and some without")
     return codes[has].mean(0, dtype=np.float64) - codes[~has].mean(0, dtype=np.float64)
 
 

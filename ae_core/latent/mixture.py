@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from ae_core.latent.samplers import covariance_factor
-from ae_core.metrics.neighbours import squared_distances
+from ae_core.metrics.knn import squared_distances
 from ae_core.rng import generator, normal
 
 FLOOR = 1e-6
@@ -60,10 +60,10 @@ def fit_mixture(codes: Float[np.ndarray, "N L"], components: int, seed: int = 0)
     """
     x = codes.astype(np.float64)
     if not 1 <= components <= len(x) / 2:
-        raise ValueError(f"mixture: given {components} components for {len(x)} codes; right is 1 to {len(x) // 2}")
+        raise ValueError(f"mixture: given {components} components for {len(x)} codes; expected 1 to {len(x) // 2}")
     floor = FLOOR * float(x.var(0).mean()) * np.eye(x.shape[1])
     if floor[0, 0] == 0:
-        raise ValueError("mixture: the codes are all the same; right are codes that differ")
+        raise ValueError("mixture: the codes are all the same; expected codes that differ")
     centres = _far_apart(x, components, seed)
     nearest = squared_distances(x, centres).argmin(1)
     mixture = maximised(x, (nearest[:, None] == np.arange(components)).astype(np.float64), floor)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from ae_core.metrics.neighbours import nearest
+from ae_core.metrics.knn import nearest
 
 Images = Float[np.ndarray, "N H W C"]
 Map = Callable[[np.ndarray], np.ndarray]
@@ -67,7 +67,7 @@ def fit_detector(encode: Map, decode: Map, images: Images, quantile: float = 0.9
         ValueError: there are too few images for the quantile, or not more than 5.
     """
     if len(images) <= NEIGHBOURS:
-        raise ValueError(f"outliers: given {len(images)} known images; right are more than {NEIGHBOURS}")
+        raise ValueError(f"outliers: given {len(images)} known images; expected more than {NEIGHBOURS}")
     z = encode(images)
     errors, pixels = _errors(images, decode(z))
     own = _distances(z, z, True)
@@ -86,7 +86,7 @@ def upper_quantile(values: Float[np.ndarray, " N"], quantile: float) -> float:
         ValueError: the quantile is not in (0, 1), or there are too few values to say anything about it.
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile: given {quantile:g}; right is a number between 0 and 1")
+        raise ValueError(f"quantile: given {quantile:g}; expected a number between 0 and 1")
     place = math.ceil((len(values) + 1) * quantile)
     if place > len(values):
         least = next(n for n in itertools.count(len(values)) if math.ceil((n + 1) * quantile) <= n)

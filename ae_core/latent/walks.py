@@ -32,7 +32,7 @@ def spherical(a: Float[np.ndarray, " L"], b: Float[np.ndarray, " L"], steps: int
         return straight(a, b, steps)
     # half of all digits would be lost in the division, and the direction be an accident
     if np.pi - angle < np.sqrt(np.finfo(np.float64).eps):
-        raise ValueError("the two codes point in opposite directions; right is a straight walk, or another pair")
+        raise ValueError("the two codes point in opposite directions; expected a straight walk, or another pair")
     t = _times(steps)
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 

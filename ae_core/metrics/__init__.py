@@ -12,8 +12,8 @@ from ae_core.metrics.factors import mig as mig
 from ae_core.metrics.factors import monotone as monotone
 from ae_core.metrics.factors import sap as sap
 from ae_core.metrics.factors import smooth_r2 as smooth_r2
-from ae_core.metrics.neighbours import knn_agreement as knn_agreement
-from ae_core.metrics.neighbours import trustworthiness as trustworthiness
+from ae_core.metrics.knn import knn_agreement as knn_agreement
+from ae_core.metrics.knn import trustworthiness as trustworthiness
 from ae_core.metrics.reconstruction import bce as bce
 from ae_core.metrics.reconstruction import bits_per_dimension as bits_per_dimension
 from ae_core.metrics.reconstruction import log_probability as log_probability

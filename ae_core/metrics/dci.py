@@ -46,7 +46,7 @@ def dci(
     """
     if min(codes.shape[1], factors.shape[1]) < 2:
         given = f"{codes.shape[1]} latents and {factors.shape[1]} factors"
-        raise ValueError(f"dci: given {given}; right are at least two of each")
+        raise ValueError(f"dci: given {given}; expected at least two of each")
     (x, y), (v, w) = standardised(codes, unseen), standardised(factors, truth)
     weights = lasso(x, v, ALPHA)
     disentanglement, completeness = dci_scores(np.abs(weights))

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from ae_core.metrics.neighbours import squared_distances
+from ae_core.metrics.knn import squared_distances
 
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Of the smooth regressor's kernel, in medians of the distance between two codes."""
@@ -85,7 +85,7 @@ def mig(codes: Float[np.ndarray, "N L"], factors: Float[np.ndarray, "N F"]) -> F
         ValueError: there is only one latent number.
     """
     if codes.shape[1] < 2:
-        raise ValueError("mig: given one latent number; right are at least two")
+        raise ValueError("mig: given one latent number; expected at least two")
     z, v = ([_binned(column) for column in a.T] for a in (codes, factors))
     information = np.array([[_mutual_information(a, b) for b in v] for a in z])
     entropies = np.array([_mutual_information(b, b) for b in v])
@@ -118,7 +118,7 @@ def sap(codes: Float[np.ndarray, "N L"], factors: Float[np.ndarray, "N F"]) -> F
         ValueError: there is only one latent number.
     """
     if codes.shape[1] < 2:
-        raise ValueError("sap: given one latent number; right are at least two")
+        raise ValueError("sap: given one latent number; expected at least two")
     z, v = (a - a.mean(0, dtype=np.float64) for a in (codes, factors))
     spread = (z**2).sum(0)[:, None] * (v**2).sum(0)
     told = (z.T @ v) ** 2 / np.where(spread > 0, spread, 1)

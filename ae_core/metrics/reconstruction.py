@@ -71,7 +71,7 @@ def ssim(a: Float[np.ndarray, "N H W C"], b: Float[np.ndarray, "N H W C"]) -> Fl
         ValueError: a side is below 11 pixels.
     """
     if min(a.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(f"ssim: given {a.shape[1]}×{a.shape[2]} pixels; right is at least {SSIM_WINDOW} a side")
+        raise ValueError(f"ssim: given {a.shape[1]}×{a.shape[2]} pixels; expected at least {SSIM_WINDOW} a side")
     rows, columns = _windows(a.shape[1]), _windows(a.shape[2]).T
     c1, c2 = SSIM_K1**2, SSIM_K2**2
     result = np.empty(len(a))

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ae_core.metrics.neighbours import squared_distances
+from ae_core.metrics.knn import squared_distances
 
 
 def energy_distance(a: Float[np.ndarray, "N *S"], b: Float[np.ndarray, "M *S"]) -> float:

@@ -21,9 +21,9 @@ from sklearn.preprocessing import StandardScaler
 
 import ae_jax
 import ae_torch
-from ae_core import WeightsError, cli, preset
+from ae_core import WeightsError, preset
+from ae_core.commands import cli
 from ae_core.data import load
-from ae_core.loop import Silence, fit
 from ae_core.rng import normal
 from ae_core.spec import (
     SGD,
@@ -39,6 +39,7 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.training.loop import Silence, fit
 
 TWINS = {"jax": ae_jax, "torch": ae_torch}
 X = normal((40, 2), 0, "codes") @ normal((2, 5), 0, "map") + 0.1 * normal((40, 5), 0, "rest")
@@ -274,14 +275,14 @@ def test_random_states(twin):
 
 
 BAD = {
-    "an epoch of none": ({"epochs": 0}, X, "epochs: given 0; right is an integer from 1"),
-    "a size of none": ({"latent_size": 0}, X, "latent: given 0; right is an integer from 1"),
-    "half a layer": ({"hidden_sizes": (2.5,)}, X, r"spec.backbone.hidden\[0\]: given 2.5; right is an integer"),
+    "an epoch of none": ({"epochs": 0}, X, "epochs: given 0; expected an integer from 1"),
+    "a size of none": ({"latent_size": 0}, X, "latent: given 0; expected an integer from 1"),
+    "half a layer": ({"hidden_sizes": (2.5,)}, X, r"spec.backbone.hidden\[0\]: given 2.5; expected an integer"),
     "layers of convolutions": ({"spec": IMAGE, "hidden_sizes": (3,)}, X, 'spec.backbone: unknown key "hidden"'),
     "an activation": ({"activation": "rel"}, X, 'spec.backbone.activation: given .rel.; did you mean "relu"?'),
     "a likelihood": ({"likelihood": "gausian"}, X, 'spec.likelihood: given kind "gausian"; did you mean "gaussian"?'),
     "a preset": ({"spec": "dense-digit"}, X, 'unknown preset "dense-digit"; did you mean "dense-digits"?'),
-    "pixels": ({"spec": "dense-digits"}, X, "X: given 5 features; right are 64, those of the spec's 8×8×1 images"),
+    "pixels": ({"spec": "dense-digits"}, X, "X: given 5 features; expected 64, those of the spec's 8×8×1 images"),
     "no probabilities": ({"likelihood": "bernoulli"}, X, r"X: given numbers from -\d.* where the likelihood is bern"),
     "too large": ({}, 1e39 * X, "X: given numbers beyond float32, the model's precision"),
     "a batch of one": (
@@ -305,9 +306,9 @@ def test_bad_input_is_refused_in_one_line(twin, name):
 
 def test_bad_questions_are_refused_in_one_line(twin):
     estimator = twin.AutoencoderEstimator(likelihood="bernoulli", epochs=1).fit(np.clip(X, 0, 1))
-    with pytest.raises(ValueError, match="inverse_transform: given 3 columns; right are 2, the latent_size"):
+    with pytest.raises(ValueError, match="inverse_transform: given 3 columns; expected 2, the latent_size"):
         estimator.inverse_transform(np.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r"X: given numbers from .* right is 0 to 1"):
+    with pytest.raises(ValueError, match=r"X: given numbers from .* expected 0 to 1"):
         estimator.score(X)
     for method in ("transform", "inverse_transform", "score", "score_samples"):
         with pytest.raises(NotFittedError):

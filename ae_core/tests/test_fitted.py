@@ -10,11 +10,12 @@ import pytest
 import ae_jax
 import ae_jax.engine
 import ae_torch
-from ae_core import DataError, SpecError, WeightsError, cli, latent, preset
-from ae_core.changes import changed, changed_training, chosen
+from ae_core import DataError, SpecError, WeightsError, latent, preset
+from ae_core.commands import cli
 from ae_core.data import cans, split
-from ae_core.loop import Silence, fit
 from ae_core.spec import BatchNorm, DenseBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
+from ae_core.spec.changes import changed, changed_training, chosen
+from ae_core.training.loop import Silence, fit
 
 TWINS = {"jax": ae_jax, "torch": ae_torch}
 PLAIN = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2), training=Training(batch_size=16, epochs=3))
@@ -153,10 +154,10 @@ def test_an_atlas(twin, tmp_path):
     assert "Blended: in place of the decoder" in text
     assert "strange" not in text
     wrong = {
-        "labels: given int64 (59,); right are 60 integers": {"labels": labels[1:]},
-        "labels: given float64 (60,); right are 60 integers": {"labels": labels / 2},
-        "labels: given 0 to 2; right is 0 to 1, as there are names": {"labels": labels, "label_names": ("a", "b")},
-        "shown: given 0; right is 1 to 10,000": {"shown": 0},
+        "labels: given int64 (59,); expected 60 integers": {"labels": labels[1:]},
+        "labels: given float64 (60,); expected 60 integers": {"labels": labels / 2},
+        "labels: given 0 to 2; expected 0 to 1, as there are names": {"labels": labels, "label_names": ("a", "b")},
+        "shown: given 0; expected 1 to 10,000": {"shown": 0},
     }
     for message, options in wrong.items():
         with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
@@ -166,12 +167,12 @@ def test_an_atlas(twin, tmp_path):
 _NORM = replace(PLAIN, backbone=DenseBackbone((3,), norm=BatchNorm()))
 BAD = {
     "no such preset": (SpecError, 'unknown preset "foster-ea"; did you mean "foster-ae"?', ("foster-ea", IMAGES), {}),
-    "no epoch": (SpecError, "epochs: given 0; right is an integer from 1", (PLAIN, IMAGES), {"epochs": 0}),
-    "a rate of 0": (SpecError, "learning_rate: given 0.0; right is", (PLAIN, IMAGES), {"learning_rate": 0}),
+    "no epoch": (SpecError, "epochs: given 0; expected an integer from 1", (PLAIN, IMAGES), {"epochs": 0}),
+    "a rate of 0": (SpecError, "learning_rate: given 0.0; expected", (PLAIN, IMAGES), {"learning_rate": 0}),
     "a batch of one": (SpecError, "leaves a batch of 1", (_NORM, IMAGES), {"batch_size": 53}),
     "another size": (
         DataError,
-        "images: given 4×8×1 pixels and channels; right is 8×8×1",
+        "images: given 4×8×1 pixels and channels; expected 8×8×1",
         (PLAIN, IMAGES[:, :4]),
         {},
     ),
@@ -180,7 +181,7 @@ BAD = {
     "text": (DataError, r"images: shape is \(\)", (PLAIN, "cans"), {}),
     "one image": (DataError, "leaves the held-out part empty", (PLAIN, IMAGES[:1]), {}),
     "all held out": (DataError, "must be between 0 and 1", (PLAIN, IMAGES), {"heldout": 1}),
-    "text for a fraction": (DataError, "heldout: given 'x'; right is a fraction", (PLAIN, IMAGES), {"heldout": "x"}),
+    "text for a fraction": (DataError, "heldout: given 'x'; expected a fraction", (PLAIN, IMAGES), {"heldout": "x"}),
     "others of another size": (DataError, "heldout: given 4×8×1", (PLAIN, IMAGES), {"heldout": IMAGES[:, :4]}),
 }
 
@@ -198,10 +199,10 @@ def test_bad_questions_are_refused_in_one_line(twin):
     questions = {
         "images: given 4×8×1": lambda: plain.encode(IMAGES[:, :4]),
         "images: image 0 holds NaN": lambda: plain.reconstruct(np.full((1, 8, 8), np.nan)),
-        r"codes: given shape \(2, 3\); right is \[N, 2\]": lambda: plain.decode(np.zeros((2, 3))),
+        r"codes: given shape \(2, 3\); expected \[N, 2\]": lambda: plain.decode(np.zeros((2, 3))),
         "codes: given NaN or infinity": lambda: plain.decode([[0.0, np.inf]]),
         'given "plain" bottleneck'.replace("given", "given a"): lambda: plain.posterior(IMAGES),
-        "count: given 0; right is 1 to 10,000,000": lambda: variational.sample(0),
+        "count: given 0; expected 1 to 10,000,000": lambda: variational.sample(0),
         'given "prior", which a plain bottleneck does not have': lambda: plain.sample(sampler="prior"),
         'given "gaussian" and no images': lambda: plain.sample(),
         "mixture: given 31 components": lambda: plain.sample(sampler="mixture", images=IMAGES, components=31),
@@ -229,5 +230,5 @@ def test_changes():
     assert chosen(PLAIN) is PLAIN
     with pytest.raises(SpecError, match=re.escape('spec.backbone: unknown key "hiden"; did you mean "hidden"?')):
         changed(PLAIN, {"backbone.hiden": (3,)})
-    with pytest.raises(SpecError, match="right is an integer"):
+    with pytest.raises(SpecError, match="expected an integer"):
         changed(PLAIN, {"training.epochs": 2.5})

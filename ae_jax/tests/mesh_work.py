@@ -13,8 +13,6 @@ jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from ae_core.init import initial_weights  # noqa: E402
-from ae_core.loop import make_steps  # noqa: E402
 from ae_core.rng import generator, normal  # noqa: E402
 from ae_core.spec import (  # noqa: E402
     SGD,
@@ -26,11 +24,13 @@ from ae_core.spec import (  # noqa: E402
     Spec,
     Training,
 )
+from ae_core.training.initial import initial_weights  # noqa: E402
+from ae_core.training.loop import make_steps  # noqa: E402
 from ae_jax import engine  # noqa: E402
 from ae_jax.engine import ENGINE, Inference  # noqa: E402
-from ae_jax.gradients import whole_batch  # noqa: E402
-from ae_jax.model import build  # noqa: E402
-from ae_jax.plan import Plan  # noqa: E402
+from ae_jax.execution.gradients import whole_batch  # noqa: E402
+from ae_jax.execution.plan import Plan  # noqa: E402
+from ae_jax.model.autoencoder import build  # noqa: E402
 from ae_jax.tensors import from_tensors, to_tensors  # noqa: E402
 
 _CONV = ConvBackbone((3, 4), (2, 2), norm=GroupNorm(1))

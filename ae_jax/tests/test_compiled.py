@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
-from ae_core.presets import PRESETS, preset
 from ae_core.spec import ConvBackbone, DenseBackbone
-from ae_jax.compiler import _ON_A_CPU, _known, compiler_options
-from ae_jax.dispatch import compiled_steps
+from ae_core.spec.presets import PRESETS, preset
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from ae_jax.engine import ENGINE
-from ae_jax.plan import Plan
+from ae_jax.execution.compiler import _ON_A_CPU, _known, compiler_options
+from ae_jax.execution.dispatch import compiled_steps
+from ae_jax.execution.plan import Plan
 
 _FAST = "b01f_01io->b01f"
 

@@ -9,12 +9,12 @@ import pytest
 from jax import lax
 from jax.test_util import check_grads
 
-from ae_core.geometry import crops, pads
-from ae_core.presets import preset
 from ae_core.rng import generator, normal
 from ae_core.spec import Training
+from ae_core.spec.geometry import crops, pads
+from ae_core.spec.presets import preset
 from ae_jax import build
-from ae_jax.convolution import convolution, plain_convolutions, transposed_convolution
+from ae_jax.model.convolution import convolution, plain_convolutions, transposed_convolution
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

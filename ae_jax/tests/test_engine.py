@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 
 import ae_jax
-from ae_core import loop
-from ae_core.init import initial_weights
-from ae_core.loop import fit, make_steps
 from ae_core.rng import generator, normal
 from ae_core.spec import (
     SGD,
@@ -29,10 +26,13 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.training import loop
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import fit, make_steps
 from ae_jax import engine
-from ae_jax.dispatch import compiled_inference, compiled_steps, program_of
 from ae_jax.engine import ENGINE, Inference, Trainer
-from ae_jax.plan import divide
+from ae_jax.execution.dispatch import compiled_inference, compiled_steps, program_of
+from ae_jax.execution.plan import divide
 from ae_jax.tensors import from_tensors, to_tensors
 
 _TRAINING = Training(schedule=Schedule("cosine", 2), batch_size=8, epochs=3)
@@ -384,7 +384,7 @@ import jax
 before = dict(jax.config.values)
 import ae_jax, ae_jax.engine
 assert dict(jax.config.values) == before, "the import changed JAX's configuration"
-from ae_core.environment import usable_cores
+from ae_core.system.environment import usable_cores
 ae_jax.engine.ENGINE.configure()
 assert jax.device_count() == (int(EXPECTED) or usable_cores()), jax.device_count()
 assert jax.config.values["jax_compilation_cache_dir"].endswith(CACHE)

@@ -5,7 +5,7 @@ from sklearn.model_selection import GridSearchCV
 
 from ae_core.rng import normal
 from ae_jax import AutoencoderEstimator
-from ae_jax.dispatch import compiled_inference, compiled_steps
+from ae_jax.execution.dispatch import compiled_inference, compiled_steps
 
 
 def test_a_search_compiles_once():

@@ -18,9 +18,9 @@ from ae_core.spec import (
     Spec,
     Training,
 )
-from ae_jax.bottleneck import GaussianCode, PlainCode
-from ae_jax.layers import make_activation
-from ae_jax.likelihood import make_likelihood
+from ae_jax.model.bottleneck import GaussianCode, PlainCode
+from ae_jax.model.layers import make_activation
+from ae_jax.model.likelihood import make_likelihood
 
 _DTYPES = {"float32": 1e-6, "float64": 1e-14}
 

@@ -6,10 +6,10 @@ import jax
 import pytest
 
 from ae_core.errors import SpecError
-from ae_core.presets import PRESETS, preset
 from ae_core.spec import BatchNorm
-from ae_jax import plan
-from ae_jax.plan import Division, Plan, divide
+from ae_core.spec.presets import PRESETS, preset
+from ae_jax.execution import plan
+from ae_jax.execution.plan import Division, Plan, divide
 
 _COUPLED = replace(preset("dense-mnist"), backbone=replace(preset("dense-mnist").backbone, norm=BatchNorm()))
 
@@ -74,9 +74,9 @@ def test_batch_norm_is_not_divided_in_training(cores):
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        (Plan(3), "plan.devices: given 3; right is at least 1, at most 2"),
-        (Plan(0), "plan.devices: given 0; right is at least 1"),
-        (Plan(1, 0), "plan.micro_batch: given 0; right is at least 1$"),
+        (Plan(3), "plan.devices: given 3; expected at least 1, at most 2"),
+        (Plan(0), "plan.devices: given 0; expected at least 1"),
+        (Plan(1, 0), "plan.micro_batch: given 0; expected at least 1$"),
     ],
 )
 def test_wishes_that_cannot_be(wish, message, cores):

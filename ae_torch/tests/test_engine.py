@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
 from ae_core.rng import generator, normal
 from ae_core.spec import (
     SGD,
@@ -24,6 +22,8 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from ae_torch import engine
 from ae_torch.engine import ENGINE, Inference, Trainer
 

@@ -17,9 +17,9 @@ from ae_core.spec import (
     Spec,
     Training,
 )
-from ae_torch.bottleneck import GaussianCode, PlainCode
-from ae_torch.layers import make_activation
-from ae_torch.likelihood import make_likelihood
+from ae_torch.model.bottleneck import GaussianCode, PlainCode
+from ae_torch.model.layers import make_activation
+from ae_torch.model.likelihood import make_likelihood
 
 _DTYPES = {"float32": 1e-6, "float64": 1e-14}
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ae_core.presets import PRESETS
 from ae_core.rng import generator
 from ae_core.spec import BatchNorm, ConvBackbone, GaussianBottleneck, GroupNorm, LayerNorm, Spec, Training
-from ae_torch.mirror import LEAST, mirror, mirrors
-from ae_torch.model import Autoencoder
+from ae_core.spec.presets import PRESETS
+from ae_torch.execution.mirror import LEAST, mirror, mirrors
+from ae_torch.model.autoencoder import Autoencoder
 
 LIMIT = 1e-13
 """Of float64 agreement, normwise: the same sums, in another order."""

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ae_core.errors import SpecError, UserError
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
-from ae_core.presets import PRESETS
 from ae_core.rng import generator
 from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
+from ae_core.spec.presets import PRESETS
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from ae_torch.engine import ENGINE, Inference, Trainer
-from ae_torch.variants import COMPILE_STEPS, VARIANTS, WHOLE_BATCH, Variant, choose, compiled
+from ae_torch.execution.variants import COMPILE_STEPS, VARIANTS, WHOLE_BATCH, Variant, choose, compiled
 
 LIMIT = 1e-11
 """Of float64 agreement, normwise: rounding leaves about 1e-15 here, a wrong hyper-parameter shows at 1e-8."""
@@ -25,12 +25,12 @@ _COMPARE = """
 import json, sys
 import numpy as np
 import torch
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from ae_core.rng import generator
 from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, SGD, Schedule, Spec, Training
 from ae_torch.engine import ENGINE, Inference, Trainer
-from ae_torch.variants import VARIANTS
+from ae_torch.execution.variants import VARIANTS
 
 torch.set_num_threads(1)
 optimizer = {"adam": Adam(), "sgd": SGD()}[sys.argv[1]]
@@ -112,7 +112,7 @@ def test_batches_of_coupled_samples_are_not_cut():
 
 def test_choice(monkeypatch):
     conv, dense = PRESETS["foster-ae"], PRESETS["dense-mnist"]
-    monkeypatch.setattr("ae_torch.variants._compiler", lambda: "c++")
+    monkeypatch.setattr("ae_torch.execution.variants._compiler", lambda: "c++")
     assert choose(dense, 10**9) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS - 1) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
@@ -121,7 +121,7 @@ def test_choice(monkeypatch):
     assert choose(long, COMPILE_STEPS) == VARIANTS["compile+micro-batches"]
     coupled = replace(long, backbone=replace(conv.backbone, norm=BatchNorm()))
     assert choose(coupled, 1) == choose(dense, 0) == VARIANTS["channels_last"]
-    monkeypatch.setattr("ae_torch.variants._compiler", lambda: None)
+    monkeypatch.setattr("ae_torch.execution.variants._compiler", lambda: None)
     assert choose(conv, COMPILE_STEPS) == VARIANTS["channels_last"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose(conv, 1) == choose(conv, 0) == replace(VARIANTS["channels_last"], mirrored=False)
@@ -129,7 +129,7 @@ def test_choice(monkeypatch):
 
 def test_no_compiler_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match=r"no C\+\+ compiler found; right is") as caught:
+    with pytest.raises(UserError, match=r"no C\+\+ compiler found; expected") as caught:
         compiled(len, Variant(compile="default"))
     assert "\n" not in str(caught.value)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ae_core.presets import PRESETS
 from ae_core.spec import ConvBackbone, DenseBackbone, GaussianBottleneck, PlainBottleneck, Spec
-from benchmarks.flops import bytes_moved, operations
+from ae_core.spec.presets import PRESETS
+from benchmarks.race.flops import bytes_moved, operations
 
 DENSE = Spec((2, 3, 1), DenseBackbone((5,)), PlainBottleneck(2))
 CONV = Spec((4, 4, 1), ConvBackbone((3,), (2,)), GaussianBottleneck(2))

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.analysis import analyse
-from benchmarks.heat import Entry, Heat, Reference
-from benchmarks.journal import Journal
-from benchmarks.process import WorkerError
-from benchmarks.session import BLOCK_SECONDS, Session
-from benchmarks.stats import Estimate, beyond, noise_of, ratio_of
-from benchmarks.workloads import WORKLOADS
+from benchmarks.race.journal import Journal
+from benchmarks.race.process import WorkerError
+from benchmarks.race.rounds import Entry, Heat, Reference
+from benchmarks.race.session import BLOCK_SECONDS, Session
+from benchmarks.race.stats import Estimate, beyond, noise_of, ratio_of
+from benchmarks.race.workloads import WORKLOADS
+from benchmarks.report.analysis import analyse
 
 WORKLOAD = WORKLOADS["tiny-dense"]
 LOSSES = np.array([0.7, 0.6, 0.55])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.html import render
-from benchmarks.table import strain, summary, verdict
+from benchmarks.main_job.html import render
+from benchmarks.main_job.table import strain, summary, verdict
 
 Report = dict[str, Any]
 

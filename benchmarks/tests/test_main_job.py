@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-import ae_torch.likelihood
+import ae_torch.model.likelihood
+from ae_core.commands.shell import run_program
 from ae_core.data import DataOptions
-from ae_core.program import run_program
-from benchmarks.main_job import MainJob, run_main_job
+from benchmarks.main_job.job import MainJob, run_main_job
 
 TRAINED = {"losses", "heldout_loss", "images_per_second", "seconds", "variant"}
 FIGURES = {"reconstructions.png", "loss.png", "latent.png", "grid.png", "throughput.png"}
@@ -82,9 +82,9 @@ def test_folder_and_last_line(done):
 
 
 def test_planted_fault_fails_and_shows_no_throughput(tmp_path, monkeypatch, capsys):
-    right = ae_torch.likelihood.Bernoulli.negative_log_likelihood
+    right = ae_torch.model.likelihood.Bernoulli.negative_log_likelihood
     monkeypatch.setattr(
-        ae_torch.likelihood.Bernoulli,
+        ae_torch.model.likelihood.Bernoulli,
         "negative_log_likelihood",
         lambda self, output, x: right(self, output, x) * (1 + 1e-10),
     )
@@ -103,10 +103,10 @@ def test_planted_fault_fails_and_shows_no_throughput(tmp_path, monkeypatch, caps
 
 def test_dead_twin_fails(tmp_path, monkeypatch, capsys):
     """A twin that cannot train fails the job, whatever the parity checks say."""
-    import benchmarks.main_job
+    import benchmarks.main_job.job
 
-    real = benchmarks.main_job._flags
-    monkeypatch.setattr(benchmarks.main_job, "_flags", lambda *a: [*real(*a), "--learning-rate", "-1"])
+    real = benchmarks.main_job.job._flags
+    monkeypatch.setattr(benchmarks.main_job.job, "_flags", lambda *a: [*real(*a), "--learning-rate", "-1"])
     assert main(small(tmp_path / "run")) == 1
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "fail"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.profiles import GROUPS, Event, group_of, profile, shares_of
+from benchmarks.race.profiles import GROUPS, Event, group_of, profile, shares_of
 
 OPERATIONS = {
     "products": (

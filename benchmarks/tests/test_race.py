@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import tyro
 
+from ae_core.commands.shell import run_program
 from ae_core.errors import DataError, UserError
-from ae_core.presets import PRESETS
-from ae_core.program import run_program
-from benchmarks.analysis import analyse
+from ae_core.spec.presets import PRESETS
 from benchmarks.commands import run_command
-from benchmarks.compare import changes
-from benchmarks.journal import LINES, Journal, read_journal
-from benchmarks.neighbours import Neighbours
-from benchmarks.process import Process, WorkerError, variables
-from benchmarks.race import QUICK, Race, run_race
-from benchmarks.race_report import html, markdown
-from benchmarks.race_tables import verdict
-from benchmarks.reference import agreement
-from benchmarks.sides import SIDES, choose_sides
-from benchmarks.targets import TARGETS, judge
-from benchmarks.workloads import WORKLOADS, choose_workloads, material
+from benchmarks.race.journal import LINES, Journal, read_journal
+from benchmarks.race.load import Neighbours
+from benchmarks.race.process import Process, WorkerError, variables
+from benchmarks.race.reference import agreement
+from benchmarks.race.run import QUICK, Race, run_race
+from benchmarks.race.sides import SIDES, choose_sides
+from benchmarks.race.workloads import WORKLOADS, choose_workloads, material
+from benchmarks.report.analysis import analyse
+from benchmarks.report.compare import changes
+from benchmarks.report.report import html, markdown
+from benchmarks.report.tables import verdict
+from benchmarks.report.targets import TARGETS, judge
 
 FILES = {LINES, "race.json", "report.md", "report.html"}
 
@@ -225,7 +225,7 @@ def test_an_idle_worker_is_stopped(tmp_path):
 BAD = {
     "workload": (["race", "--out", "x", "--workload", "foster-a-512"], 'did you mean "foster-ae-512"?'),
     "side": (["race", "--out", "x", "--side", "jaxx"], 'did you mean "jax"?'),
-    "rounds": (["race", "--out", "x", "--rounds", "2"], "--rounds: given 2; right is at least 5"),
+    "rounds": (["race", "--out", "x", "--rounds", "2"], "--rounds: given 2; expected at least 5"),
     "report": (["report", "nowhere"], "nowhere: no race to read"),
     "compare": (["compare", "nowhere", "nowhere"], "nowhere: not the results of a race"),
     "flag": (["race", "--outt", "x"], "see python -m benchmarks race --help"),

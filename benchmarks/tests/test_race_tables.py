@@ -2,10 +2,10 @@
 
 import pytest
 
-from ae_core.figures import PALETTE
-from benchmarks.analysis import analyse
-from benchmarks.race_plots import plots
-from benchmarks.race_tables import NONE, tables, verdict
+from ae_core.figures.charts import PALETTE
+from benchmarks.report.analysis import analyse
+from benchmarks.report.plots import plots
+from benchmarks.report.tables import NONE, tables, verdict
 
 SHARES = {"products": 0.6, "elementwise": 0.2, "copies": 0.1, "all-reduce": 0.0, "rest": 0.1}
 COLD = {"import": 1.0, "trace": 0.1, "lower": 0.2, "compile": 0.7, "build": 0.5, "first": 1.5}

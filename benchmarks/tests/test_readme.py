@@ -12,19 +12,19 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from ae_core.cli import load_engine, main
-from ae_core.commands import Command
+from ae_core.commands.cli import load_engine, main
+from ae_core.commands.menu import Command
 from ae_core.data import DataOptions, load, split
-from ae_core.loop import fit
 from ae_core.metrics import mse, pca_mse
-from ae_core.presets import PRESETS
-from benchmarks.analysis import analyse
-from benchmarks.journal import read_journal
-from benchmarks.race_report import markdown
-from benchmarks.race_tables import verdict
+from ae_core.spec.presets import PRESETS
+from ae_core.training.loop import fit
+from benchmarks.race.journal import read_journal
+from benchmarks.report.analysis import analyse
+from benchmarks.report.report import markdown
+from benchmarks.report.tables import verdict
 from parity_tests.check import FLOAT32_LIMIT, IDENTITY_LIMIT
-from parity_tests.drift import FACTOR, UNITS
-from parity_tests.trajectory import CONTROL_FACTOR, FLOAT64_LIMIT
+from parity_tests.gates.drift import FACTOR, UNITS
+from parity_tests.gates.trajectory import CONTROL_FACTOR, FLOAT64_LIMIT
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

@@ -5,10 +5,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from benchmarks.process import Process, variables
-from benchmarks.reference import agreement, reference
-from benchmarks.sides import SIDES
-from benchmarks.workloads import WORKLOADS
+from benchmarks.race.process import Process, variables
+from benchmarks.race.reference import agreement, reference
+from benchmarks.race.sides import SIDES
+from benchmarks.race.workloads import WORKLOADS
 
 CASES = [
     (side, workload)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ae_core import latent
-from ae_core.cli import load_engine, main
+from ae_core.commands.cli import load_engine, main
 from ae_core.data import DataOptions, garments, load, split
-from ae_core.evaluation import evaluate
-from ae_core.init import initial_weights
+from ae_core.files.weights import load_weights
 from ae_core.metrics import energy_distance
-from ae_core.presets import preset
-from ae_core.weights import load_weights
+from ae_core.metrics.evaluation import evaluate
+from ae_core.spec.presets import preset
+from ae_core.training.initial import initial_weights
 from parity_tests.twins import one_thread
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

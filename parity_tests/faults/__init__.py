@@ -5,8 +5,8 @@ Each is a difference that is known to slip in between frameworks: the suite has 
 
 from parity_tests.faults.layers import LAYERS
 from parity_tests.faults.losses import LOSSES
+from parity_tests.faults.planting import Fault
 from parity_tests.faults.training import TRAINING
-from parity_tests.planting import Fault
 
 FAULTS: dict[str, Fault] = dict(
     sorted((LAYERS | LOSSES | TRAINING).items(), key=lambda item: item[1].twin, reverse=True)

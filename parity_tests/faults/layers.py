@@ -9,17 +9,17 @@ import torch
 from flax import linen
 from torch.nn import functional as F
 
-import ae_jax.conv
-import ae_jax.dense
-import ae_jax.dispatch
-import ae_jax.layers
+import ae_jax.execution.dispatch
+import ae_jax.model.conv
+import ae_jax.model.dense
+import ae_jax.model.layers
 import ae_jax.tensors
-import ae_torch.conv
-import ae_torch.dense
-import ae_torch.layers
-import ae_torch.model
-from ae_core.geometry import crops, pads
-from parity_tests.planting import Fault, Patch, after, before, constructor, in_both, in_jax, in_torch
+import ae_torch.model.autoencoder
+import ae_torch.model.conv
+import ae_torch.model.dense
+import ae_torch.model.layers
+from ae_core.spec.geometry import crops, pads
+from parity_tests.faults.planting import Fault, Patch, after, before, constructor, in_both, in_jax, in_torch
 
 _T, _J = ae_torch, ae_jax
 _BN, _GN, _LN = "conv batch norm", "conv group norm", "dense layer norm"
@@ -29,7 +29,7 @@ def _swap(pair: tuple[int, int], *arguments: Any) -> tuple[int, int]:
     return pair[1], pair[0]
 
 
-class _BiasedVariance(ae_torch.layers.BatchNorm):
+class _BiasedVariance(ae_torch.model.layers.BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         old, share, n = self.running_var, self.momentum, x.numel() // x.shape[1]
         assert old is not None
@@ -41,7 +41,7 @@ class _BiasedVariance(ae_torch.layers.BatchNorm):
         return y
 
 
-class _UnbiasedBatch(ae_torch.layers.BatchNorm):
+class _UnbiasedBatch(ae_torch.model.layers.BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = super().forward(x)
         n = x.numel() // x.shape[1]
@@ -49,7 +49,7 @@ class _UnbiasedBatch(ae_torch.layers.BatchNorm):
         return (y - bias) * ((n - 1) / n) ** 0.5 + bias if self.training else y
 
 
-class _FastVariance(ae_torch.layers.LayerNorm):
+class _FastVariance(ae_torch.model.layers.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.movedim(1, -1)
         mean = x.mean(-1, keepdim=True)
@@ -57,12 +57,12 @@ class _FastVariance(ae_torch.layers.LayerNorm):
         return ((x - mean) / torch.sqrt(var + self.eps) * self.weight + self.bias).movedim(-1, 1)
 
 
-class _FastVarianceJax(ae_jax.layers.LayerNorm):
+class _FastVarianceJax(ae_jax.model.layers.LayerNorm):
     @linen.compact
     def __call__(self, x: Any, weight: Any = None) -> Any:
         mean = x.mean(-1, keepdims=True)
         var = (x**2).mean(-1, keepdims=True) - mean**2
-        return ae_jax.layers._affine(self, (x - mean) / jnp.sqrt(var + self.eps), self.features)
+        return ae_jax.model.layers._affine(self, (x - mean) / jnp.sqrt(var + self.eps), self.features)
 
 
 def _no_movedim(self: Any, x: Any, noise: Any = None) -> Any:
@@ -92,92 +92,92 @@ LAYERS: dict[str, Fault] = {
     **in_both(
         "same padding with the odd pixel first",
         "conv same",
-        lambda: after(_T.conv, "pads", _swap),
-        lambda: after(_J.conv, "pads", _swap),
+        lambda: after(_T.model.conv, "pads", _swap),
+        lambda: after(_J.model.conv, "pads", _swap),
     ),
     **in_both(
         "transposed padding with the odd pixel first",
         "conv same",
-        lambda: after(_T.conv, "crops", _swap),
-        lambda: after(_J.conv, "crops", _swap),
+        lambda: after(_T.model.conv, "crops", _swap),
+        lambda: after(_J.model.conv, "crops", _swap),
     ),
     **in_both(
         "torch padding for same",
         "conv same",
         lambda: [
-            (_T.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
-            (_T.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
+            (_T.model.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
+            (_T.model.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
         ],
         lambda: [
-            (_J.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
-            (_J.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
+            (_J.model.conv, "pads", lambda k, s, p: pads(k, s, "torch")),
+            (_J.model.conv, "crops", lambda k, s, p: crops(k, s, "torch")),
         ],
     ),
     # kernels and layouts
     **in_jax(
         "transposed kernel not flipped",
         "conv same",
-        lambda: before(_J.layers, "transposed_convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
+        lambda: before(_J.model.layers, "transposed_convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
     ),
     **in_jax(
         "kernel flipped",
         "conv torch",
-        lambda: before(_J.layers, "convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
+        lambda: before(_J.model.layers, "convolution", lambda x, k, *r: (x, jnp.flip(k, (0, 1)), *r)),
     ),
     **in_jax(
         "kernel's height and width exchanged",
         "conv same",
         lambda: [(_J.tensors, "_jax_axes", lambda n: (*range(2, n)[::-1], 1, 0) if n > 1 else (0,))],
     ),
-    **in_torch("flattened channels first", "conv same", lambda: [(_T.conv.ConvEncoder, "forward", _no_movedim)]),
+    **in_torch("flattened channels first", "conv same", lambda: [(_T.model.conv.ConvEncoder, "forward", _no_movedim)]),
     # normalisation
     **in_both(
         "batch norm eps off by 1 %",
         _BN,
-        lambda: constructor(_T.layers, "BatchNorm", eps=lambda e: 1.01 * e),
-        lambda: constructor(_J.layers, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.model.layers, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.model.layers, "BatchNorm", eps=lambda e: 1.01 * e),
     ),
     **in_both(
         "group norm eps off by 1 %",
         _GN,
-        lambda: constructor(_T.layers, "GroupNorm", eps=lambda e: 1.01 * e),
-        lambda: constructor(_J.layers, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.model.layers, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.model.layers, "GroupNorm", eps=lambda e: 1.01 * e),
     ),
     **in_both(
         "layer norm eps 1e-6 for 1e-5",
         _LN,
-        lambda: constructor(_T.layers, "LayerNorm", eps=lambda e: 0.1 * e),
-        lambda: constructor(_J.layers, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_T.model.layers, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_J.model.layers, "LayerNorm", eps=lambda e: 0.1 * e),
     ),
     **in_both(
         "batch norm momentum as its complement",
         _BN,
-        lambda: constructor(_T.layers, "BatchNorm", momentum=lambda m: 1 - m),
-        lambda: constructor(_J.layers, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_T.model.layers, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_J.model.layers, "BatchNorm", momentum=lambda m: 1 - m),
     ),
     **in_both(
         "group norm with half the groups",
         _GN,
-        lambda: constructor(_T.layers, "GroupNorm", groups=lambda g: g // 2),
-        lambda: constructor(_J.layers, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_T.model.layers, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_J.model.layers, "GroupNorm", groups=lambda g: g // 2),
     ),
-    **in_torch("biased running variance", _BN, lambda: [(_T.layers, "BatchNorm", _BiasedVariance)]),
-    **in_torch("unbiased variance of the batch", _BN, lambda: [(_T.layers, "BatchNorm", _UnbiasedBatch)]),
+    **in_torch("biased running variance", _BN, lambda: [(_T.model.layers, "BatchNorm", _BiasedVariance)]),
+    **in_torch("unbiased variance of the batch", _BN, lambda: [(_T.model.layers, "BatchNorm", _UnbiasedBatch)]),
     **in_torch(
         "evaluation with the batch's statistics",
         _BN,
-        lambda: [(_T.model.Autoencoder, "eval", lambda self: self.train())],
+        lambda: [(_T.model.autoencoder.Autoencoder, "eval", lambda self: self.train())],
     ),
     **in_jax(
         "running statistics never updated",
         _BN,
-        lambda: after(_J.dispatch, "make_training", lambda f, *a: _forgotten_statistics(f)),
+        lambda: after(_J.execution.dispatch, "make_training", lambda f, *a: _forgotten_statistics(f)),
     ),
     **in_both(
         "fast variance",
         "layer norm far from 0",
-        lambda: [(_T.layers, "LayerNorm", _FastVariance)],
-        lambda: [(_J.layers, "LayerNorm", _FastVarianceJax)],
+        lambda: [(_T.model.layers, "LayerNorm", _FastVariance)],
+        lambda: [(_J.model.layers, "LayerNorm", _FastVarianceJax)],
     ),
     # activations
     **in_both(

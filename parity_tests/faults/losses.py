@@ -7,18 +7,20 @@ import jax.numpy as jnp
 import torch
 from torch.nn import functional as F
 
-import ae_jax.bottleneck
-import ae_jax.likelihood
-import ae_torch.bottleneck
-import ae_torch.likelihood
-from parity_tests.planting import Fault, Patch, after, in_both, in_torch
+import ae_jax.model.bottleneck
+import ae_jax.model.likelihood
+import ae_torch.model.bottleneck
+import ae_torch.model.likelihood
+from parity_tests.faults.planting import Fault, Patch, after, in_both, in_torch
 
 _T, _J = ae_torch, ae_jax
 
 
 def _logstd_torch(self: Any, x: Any, noise: Any = None) -> Any:
     mean, logvar = self.mean(x), self.logvar(x)
-    return ae_torch.bottleneck.GaussianCode(mean, logvar, mean if noise is None else mean + torch.exp(logvar) * noise)
+    return ae_torch.model.bottleneck.GaussianCode(
+        mean, logvar, mean if noise is None else mean + torch.exp(logvar) * noise
+    )
 
 
 def _kl(cls: Any, change: Callable[[Any, Any], Any]) -> list[Patch]:
@@ -45,48 +47,50 @@ def _linear_branch(output: Any, x: Any) -> Any:
 
 LOSSES: dict[str, Fault] = {
     **in_torch(
-        "log-std for log-variance", "dense vae", lambda: [(_T.bottleneck.GaussianHead, "forward", _logstd_torch)]
+        "log-std for log-variance", "dense vae", lambda: [(_T.model.bottleneck.GaussianHead, "forward", _logstd_torch)]
     ),
     **in_both(
         "KL without its half",
         "dense vae",
-        lambda: _kl(_T.bottleneck.GaussianCode, lambda kl, code: 2 * kl),
-        lambda: _kl(_J.bottleneck.GaussianCode, lambda kl, code: 2 * kl),
+        lambda: _kl(_T.model.bottleneck.GaussianCode, lambda kl, code: 2 * kl),
+        lambda: _kl(_J.model.bottleneck.GaussianCode, lambda kl, code: 2 * kl),
     ),
     **in_both(
         "KL averaged over latent dimensions",
         "dense vae",
-        lambda: _kl(_T.bottleneck.GaussianCode, lambda kl, code: kl / code.mean.shape[1]),
-        lambda: _kl(_J.bottleneck.GaussianCode, lambda kl, code: kl / code.mean.shape[1]),
+        lambda: _kl(_T.model.bottleneck.GaussianCode, lambda kl, code: kl / code.mean.shape[1]),
+        lambda: _kl(_J.model.bottleneck.GaussianCode, lambda kl, code: kl / code.mean.shape[1]),
     ),
     **in_both(
         "KL weight ignored",
         "dense vae",
-        lambda: after(_T.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
-        lambda: after(_J.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
+        lambda: after(_T.model.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
+        lambda: after(_J.model.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
     ),
     **in_both(
         "sum over pixels for mean",
         "conv same",
-        lambda: _nll(_T.likelihood.Bernoulli, lambda v, output, x: v * x[0].numel()),
-        lambda: _nll(_J.likelihood.Bernoulli, lambda v, output, x: v * x[0].size),
+        lambda: _nll(_T.model.likelihood.Bernoulli, lambda v, output, x: v * x[0].numel()),
+        lambda: _nll(_J.model.likelihood.Bernoulli, lambda v, output, x: v * x[0].size),
     ),
     **in_both(
         "squared error with another half",
         "dense 3 channels",
-        lambda: _nll(_T.likelihood.Gaussian, lambda v, output, x: v / 2),
-        lambda: _nll(_J.likelihood.Gaussian, lambda v, output, x: v / 2),
+        lambda: _nll(_T.model.likelihood.Gaussian, lambda v, output, x: v / 2),
+        lambda: _nll(_J.model.likelihood.Gaussian, lambda v, output, x: v / 2),
     ),
     **in_torch(
         "cross-entropy on clamped probabilities",
         "dense saturated",
-        lambda: [(_T.likelihood.Bernoulli, "negative_log_likelihood", _probabilities)],
+        lambda: [(_T.model.likelihood.Bernoulli, "negative_log_likelihood", _probabilities)],
     ),
     **in_both(
         "softplus with a linear branch above 20",
         "bernoulli, saturated",
-        lambda: _nll(_T.likelihood.Bernoulli, lambda v, output, x: (F.softplus(output) - x * output).sum((1, 2, 3))),
-        lambda: _nll(_J.likelihood.Bernoulli, lambda v, output, x: _linear_branch(output, x)),
+        lambda: _nll(
+            _T.model.likelihood.Bernoulli, lambda v, output, x: (F.softplus(output) - x * output).sum((1, 2, 3))
+        ),
+        lambda: _nll(_J.model.likelihood.Bernoulli, lambda v, output, x: _linear_branch(output, x)),
     ),
 }
 """By name."""

@@ -9,17 +9,17 @@ import optax
 import torch
 from torch.nn import functional as F
 
-import ae_jax.dispatch
 import ae_jax.engine
-import ae_jax.model
+import ae_jax.execution.dispatch
+import ae_jax.model.autoencoder
 import ae_jax.optim
 import ae_jax.training
 import ae_torch.engine
-import ae_torch.layers
-import ae_torch.model
+import ae_torch.model.autoencoder
+import ae_torch.model.layers
 import ae_torch.optim
 import ae_torch.training
-from parity_tests.planting import Fault, after, before, hyper_at, in_both, in_jax, in_torch, steps
+from parity_tests.faults.planting import Fault, after, before, hyper_at, in_both, in_jax, in_torch, steps
 
 _T, _J = ae_torch, ae_jax
 
@@ -154,7 +154,7 @@ TRAINING: dict[str, Fault] = {
     **in_jax(
         "moments reset at each step",
         "conv same",
-        lambda: after(_J.dispatch, "make_training", lambda f, *a: _stale_moments(f)),
+        lambda: after(_J.execution.dispatch, "make_training", lambda f, *a: _stale_moments(f)),
     ),
     **in_both(
         "learning rate of the step before",
@@ -184,10 +184,10 @@ TRAINING: dict[str, Fault] = {
     **in_jax(
         "mask of the last batch ignored",
         "conv same",
-        lambda: after(_J.dispatch, "make_training", lambda f, *a: _ignored_mask(f)),
+        lambda: after(_J.execution.dispatch, "make_training", lambda f, *a: _ignored_mask(f)),
     ),
     # precision and weights
-    **in_torch("a layer in float32", "dense silu", lambda: [(_T.layers.Linear, "forward", _in_float32)]),
+    **in_torch("a layer in float32", "dense silu", lambda: [(_T.model.layers.Linear, "forward", _in_float32)]),
     **in_jax(
         "weights narrowed to float32",
         "dense silu",
@@ -196,12 +196,14 @@ TRAINING: dict[str, Fault] = {
     **in_torch(
         "initial weights by another seed",
         "conv same",
-        lambda: before(_T.model, "initial_weights", lambda shapes, name, seed: (shapes, name, seed + 1)),
+        lambda: before(_T.model.autoencoder, "initial_weights", lambda shapes, name, seed: (shapes, name, seed + 1)),
     ),
     **in_jax(
         "initial weights by another fan",
         "conv he_normal",
-        lambda: before(_J.model, "initial_weights", lambda shapes, name, seed: (shapes, "lecun_normal", seed)),
+        lambda: before(
+            _J.model.autoencoder, "initial_weights", lambda shapes, name, seed: (shapes, "lecun_normal", seed)
+        ),
     ),
 }
 """By name."""

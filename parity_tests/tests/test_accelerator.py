@@ -11,22 +11,23 @@ import pytest
 import torch
 
 import ae_jax
-import ae_jax.model
+import ae_jax.model.autoencoder
 import ae_torch.engine
-import ae_torch.layers
+import ae_torch.model.layers
+from ae_core.commands.shell import parse, run_program
 from ae_core.errors import UserError
-from ae_core.program import parse, run_program
-from parity_tests import accelerator, report
-from parity_tests.accelerator import (
+from parity_tests import report
+from parity_tests.cases import CASES, images_of
+from parity_tests.faults import FAULTS
+from parity_tests.faults.planting import planted
+from parity_tests.gates import accelerator
+from parity_tests.gates.accelerator import (
     Accelerator,
     check_pinned,
     default_precision,
     products,
     run_accelerator,
 )
-from parity_tests.cases import CASES, images_of
-from parity_tests.faults import FAULTS
-from parity_tests.planting import planted
 from parity_tests.twins import compiled_pass
 
 pytestmark = pytest.mark.quick
@@ -110,7 +111,7 @@ def test_precision_of_the_torch_twin_is_lifted_and_put_back(monkeypatch):
 
 
 def test_defaults_are_what_pytorch_starts_with():
-    code = "from parity_tests.accelerator import *; from parity_tests.accelerator import _BACKENDS, _DEFAULTS\n"
+    code = "from parity_tests.gates.accelerator import _BACKENDS, _DEFAULTS\n"
     code += "assert {name: backend.fp32_precision for name, backend in _BACKENDS.items()} == _DEFAULTS"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -118,15 +119,15 @@ def test_defaults_are_what_pytorch_starts_with():
 @pytest.fixture
 def tensor_cores(monkeypatch):
     """Let PyTorch's fully connected layers cut their input to the 11 bits of TF32 where convolutions may."""
-    original = ae_torch.layers.Linear.forward
+    original = ae_torch.model.layers.Linear.forward
 
     def forward(self, x):
-        if ae_jax.model.PRODUCT_PRECISION is None and torch.backends.cudnn.conv.fp32_precision == "tf32":
+        if ae_jax.model.autoencoder.PRODUCT_PRECISION is None and torch.backends.cudnn.conv.fp32_precision == "tf32":
             cut = x.detach().view(torch.int32).bitwise_and(-(2**13)).view(torch.float32)
             x = x + (cut - x).detach()
         return original(self, x)
 
-    monkeypatch.setattr(ae_torch.layers.Linear, "forward", forward)
+    monkeypatch.setattr(ae_torch.model.layers.Linear, "forward", forward)
 
 
 @pytest.fixture
@@ -166,8 +167,8 @@ def test_failure_is_status_1(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "--device gpu: JAX and PyTorch see none here; right is cpu"),
-        ({"steps": 0}, "--steps: given 0; right is an integer of at least 1"),
+        ({}, "--device gpu: JAX and PyTorch see none here; expected cpu"),
+        ({"steps": 0}, "--steps: given 0; expected an integer of at least 1"),
         ({"json": Path("out.txt")}, 'given the suffix ".txt"'),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from parity_tests.alone import ALONE
+from parity_tests.gates.layers import ALONE
 
 
 @pytest.mark.parametrize("name", ALONE)

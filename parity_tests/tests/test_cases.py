@@ -4,16 +4,16 @@ from itertools import pairwise
 
 import pytest
 
-import ae_jax.conv
-import ae_jax.dense
-import ae_torch.conv
-import ae_torch.dense
+import ae_jax.model.conv
+import ae_jax.model.dense
+import ae_torch.model.conv
+import ae_torch.model.dense
 from ae_core.spec import BatchNorm
 from parity_tests.cases import CASES
+from parity_tests.gates.order import ENGINES
 from parity_tests.oracle import layers_of
 from parity_tests.oracle.linear import Linear
 from parity_tests.oracle.norm import Norm
-from parity_tests.order import ENGINES
 
 NORMED = {name: spec for name, spec in CASES.items() if spec.backbone.norm is not None}
 

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from ae_core.loop import check_batches
 from ae_core.spec import Activation, BatchNorm, ConvBackbone, GroupNorm, Initializer, LayerNorm
+from ae_core.training.loop import check_batches
 from parity_tests.check import IDENTITY_LIMIT
 from parity_tests.drawn import Drawn, drawn_specs
-from parity_tests.identity import check_forward, check_training
+from parity_tests.gates.identity import check_forward, check_training
 
 # the type checker looks at a random item of each tuple; what is drawn does not depend on that
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")

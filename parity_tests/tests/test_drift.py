@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ae_jax.layers
-import ae_torch.layers
+import ae_jax.model.layers
+import ae_torch.model.layers
+from ae_core.commands.shell import parse, run_program
 from ae_core.errors import UserError
-from ae_core.presets import PRESETS
-from ae_core.program import parse, run_program
 from ae_core.spec import DenseBackbone, GaussianBottleneck, LayerNorm, Spec, Training, spec_to_json
-from parity_tests import drift, report
+from ae_core.spec.presets import PRESETS
+from parity_tests import report
 from parity_tests.cases import CASES, images_of
-from parity_tests.drift import check_layers, check_network, checks_of, first_outlier, layer_drift, start_of
+from parity_tests.faults.planting import Fault, planted
+from parity_tests.gates import drift
+from parity_tests.gates.drift import check_layers, check_network, checks_of, first_outlier, layer_drift, start_of
 from parity_tests.oracle import layers_of
-from parity_tests.planting import Fault, planted
 from parity_tests.report import Report, run_report
 
 QUICK = {"dense-digits", "foster-vae", "conv torch, batch norm, vae", "conv layer norm", "dense group norm"}
@@ -57,7 +58,7 @@ def wrong_eps(twin, eps, hits):
     """Return the fault of another eps in the third layer norm of a twin, the encoder's last; it counts its hits."""
     if twin == "torch":
         made = []
-        original = ae_torch.layers.LayerNorm.__init__
+        original = ae_torch.model.layers.LayerNorm.__init__
 
         def faulty(self, features, right):
             made.append(self)
@@ -65,9 +66,9 @@ def wrong_eps(twin, eps, hits):
             hits.extend([self] * third)
             original(self, features, eps if third else right)
 
-        patch = (ae_torch.layers.LayerNorm, "__init__", faulty)
+        patch = (ae_torch.model.layers.LayerNorm, "__init__", faulty)
     else:
-        original = ae_jax.layers.LayerNorm.__call__
+        original = ae_jax.model.layers.LayerNorm.__call__
 
         def faulty(self, x, weight=None):
             if self.path == ("encoder", "blocks_2", "norm"):
@@ -75,7 +76,7 @@ def wrong_eps(twin, eps, hits):
                 object.__setattr__(self, "eps", eps)  # Linen's modules are frozen
             return original(self, x, weight)
 
-        patch = (ae_jax.layers.LayerNorm, "__call__", faulty)
+        patch = (ae_jax.model.layers.LayerNorm, "__call__", faulty)
     return Fault(twin, "", lambda: [patch])
 
 
@@ -194,7 +195,7 @@ def test_command_names_the_planted_layer(spec_file, tmp_path, monkeypatch, capsy
         ({"preset": "foster-ea"}, 'did you mean "foster-ae"?'),
         ({"preset": "foster-ae", "spec": "some.json"}, "given both --preset and --spec"),
         ({"spec": "missing.json"}, "cannot be read as a spec"),
-        ({"steps": 0}, "--steps: given 0; right is an integer of at least 1"),
+        ({"steps": 0}, "--steps: given 0; expected an integer of at least 1"),
         ({"batch": -1}, "--batch: given -1"),
         ({"data": "missing.npy"}, 'no data set, file or folder "missing.npy"'),
         ({"json": "out.txt"}, 'given the suffix ".txt"'),

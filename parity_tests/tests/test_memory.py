@@ -7,12 +7,12 @@ import pytest
 
 import ae_jax.engine
 import ae_torch.engine
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
 from ae_core.spec import SGD, Adam, AdamW, Training
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
-from parity_tests.identity import with_precision
+from parity_tests.gates.identity import with_precision
 
 ENGINES = {"jax": ae_jax.engine.ENGINE, "torch": ae_torch.engine.ENGINE}
 OPTIMIZERS = {

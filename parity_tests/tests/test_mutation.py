@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity_tests.alone import ALONE
 from parity_tests.faults import FAULTS
-from parity_tests.mutation import COLUMNS, Row, run_fault, run_gates, to_json, to_markdown
-from parity_tests.planting import Fault
+from parity_tests.faults.mutation import COLUMNS, Row, run_fault, run_gates, to_json, to_markdown
+from parity_tests.faults.planting import Fault
+from parity_tests.gates.layers import ALONE
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QUICK = ("layer norm eps 1e-6 for 1e-5", "KL without its half", "data off by one")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import integrate, signal, stats
 
-from ae_core.geometry import crops, pads
-from ae_core.loop import make_steps
+from ae_core.spec.geometry import crops, pads
+from ae_core.training.loop import make_steps
 from parity_tests import oracle
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
-from parity_tests.identity import weights_of, with_precision
+from parity_tests.gates.identity import weights_of, with_precision
 from parity_tests.oracle.activation import Activation
 from parity_tests.oracle.linear import Conv, ConvTranspose, Linear
 from parity_tests.oracle.loss import Bernoulli, Gaussian, GaussianCode

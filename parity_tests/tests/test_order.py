@@ -8,17 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-import ae_jax.dispatch
 import ae_jax.engine
+import ae_jax.execution.dispatch
 import ae_torch.engine
-from ae_core.engine import Steps
-from ae_core.init import initial_weights
-from ae_core.loop import make_steps
 from ae_core.rng import normal
 from ae_core.spec import BatchNorm, DenseBackbone, GaussianBottleneck, PlainBottleneck, Schedule, Spec, Training
-from parity_tests import order
+from ae_core.training.engine import Steps
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
 from parity_tests.cases import CASES, images_of
-from parity_tests.order import ENGINES, EXACT, check_order, predicted, recorded
+from parity_tests.gates import order
+from parity_tests.gates.order import ENGINES, EXACT, check_order, predicted, recorded
 
 COUNT = 13
 """Three batches of 4 and one of a single image; two epochs are 8 steps."""
@@ -92,10 +92,10 @@ def test_hash_is_that_of_the_bytes():
 
 
 def test_recording_leaves_nothing_behind():
-    before = ae_jax.dispatch.make_training, ae_torch.engine.make_training
+    before = ae_jax.execution.dispatch.make_training, ae_torch.engine.make_training
     images = images_of(SPEC, count=COUNT)
     check_order(SPEC, images, 3, epochs=1, resume_at=())
-    assert (ae_jax.dispatch.make_training, ae_torch.engine.make_training) == before
+    assert (ae_jax.execution.dispatch.make_training, ae_torch.engine.make_training) == before
     with recorded() as seen:
         pass
     for twin in ENGINES:

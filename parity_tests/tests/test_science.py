@@ -17,17 +17,15 @@ from scipy.integrate import quad
 from scipy.linalg import subspace_angles
 
 import ae_jax
-import ae_jax.bottleneck
 import ae_jax.engine
-import ae_jax.likelihood
+import ae_jax.model.bottleneck
+import ae_jax.model.likelihood
 import ae_jax.optim
 import ae_torch
-import ae_torch.bottleneck
 import ae_torch.engine
-import ae_torch.likelihood
+import ae_torch.model.bottleneck
+import ae_torch.model.likelihood
 import ae_torch.optim
-from ae_core.init import initial_weights
-from ae_core.loop import fit
 from ae_core.rng import generator, normal
 from ae_core.spec import (
     SGD,
@@ -45,6 +43,8 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import fit
 
 TWINS = ["jax", "torch"]
 

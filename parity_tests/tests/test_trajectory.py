@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from ae_core.data import cans
-from ae_core.engine import Steps
-from ae_core.figures import save_figure
-from ae_core.presets import PRESETS
-from parity_tests import trajectory
+from ae_core.figures.charts import save_figure
+from ae_core.spec.presets import PRESETS
+from ae_core.training.engine import Steps
 from parity_tests.cases import CASES, SMOOTH, images_of
 from parity_tests.check import worst
-from parity_tests.identity import with_precision
-from parity_tests.trajectory import (
+from parity_tests.gates import trajectory
+from parity_tests.gates.identity import with_precision
+from parity_tests.gates.trajectory import (
     CONTROL_FACTOR,
     CONTROL_FLOOR,
     FLOAT64_LIMIT,

@@ -7,14 +7,14 @@ import pytest
 
 import ae_jax.engine
 import ae_torch.engine
-import parity_tests.wardrobe
+import parity_tests.gates.latent
 from ae_core.data import Dataset, cans, garments
 from ae_core.errors import SpecError
-from ae_core.presets import PRESETS
 from ae_core.spec import ConvBackbone, DenseBackbone, GaussianBottleneck, GaussianLikelihood, PlainBottleneck, Spec
+from ae_core.spec.presets import PRESETS
 from parity_tests.check import normwise
-from parity_tests.identity import weights_of, with_precision
-from parity_tests.wardrobe import check_metrics, check_wardrobe
+from parity_tests.gates.identity import weights_of, with_precision
+from parity_tests.gates.latent import check_metrics, check_wardrobe
 
 _VAE = with_precision(Spec((8, 8, 1), ConvBackbone((4, 4), (2, 2)), GaussianBottleneck(3)), "float64")
 _PLAIN = replace(_VAE, backbone=DenseBackbone((6,)), bottleneck=PlainBottleneck(2))
@@ -67,7 +67,7 @@ def test_what_cannot_be_is_left_out_on_both_sides(hold):
 
 def test_what_one_side_leaves_out_is_noticed(monkeypatch):
     answers = iter([{"codes": np.ones(1)}, {"codes": np.ones(1), "map": np.ones(1)}])
-    monkeypatch.setattr(parity_tests.wardrobe, "_shown", lambda *_: next(answers))
+    monkeypatch.setattr(parity_tests.gates.latent, "_shown", lambda *_: next(answers))
     assert [check.place for check in check_wardrobe(_PLAIN, IMAGES, 4) if not check.passed] == ["map"]
 
 
@@ -97,5 +97,5 @@ def test_the_mean_is_the_code(count):
 
 def test_a_plain_code_has_no_posterior():
     for engine in (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE):
-        with pytest.raises(SpecError, match='given a "plain" bottleneck; right is "gaussian"'):
+        with pytest.raises(SpecError, match='given a "plain" bottleneck; expected "gaussian"'):
             engine.infer(_PLAIN, weights_of(_PLAIN, 0)).posterior(IMAGES.images[:2])

@@ -8,8 +8,8 @@ import pytest
 
 import ae_jax
 import ae_torch
-from ae_core.presets import PRESETS
-from ae_core.weights import load_weights
+from ae_core.files.weights import load_weights
+from ae_core.spec.presets import PRESETS
 from parity_tests.cases import CASES
 
 PARAMETERS = {"foster-ae": 343_043, "foster-vae": 347_141}

@@ -1,0 +1,1 @@
+"""The command line of both twins, and what its commands share."""

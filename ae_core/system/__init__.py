@@ -1,0 +1,1 @@
+"""What the process and the machine bring: memory, signals, versions, optional packages."""

@@ -1,0 +1,56 @@
+"""Initial weights, drawn once in NumPy for both twins, so that they start bit-equal."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ae_core.errors import SpecError
+from ae_core.rng import generator
+from ae_core.spec import Initializer
+
+MAX_NUMBERS = 2**31
+"""The most numbers a model may have; far beyond what is drawn here in reasonable time."""
+
+
+def check_size(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes.
+
+    Raises:
+        SpecError: together they have more than `MAX_NUMBERS` numbers.
+    """
+    total = sum(math.prod(shape) for shape in shapes.values())
+    if total > MAX_NUMBERS:
+        raise SpecError(f"spec: the model has {total:,} parameters; expected at most {MAX_NUMBERS:,}")
+    return shapes
+
+
+def initial_weights(
+    shapes: Mapping[str, tuple[int, ...]], initializer: Initializer, seed: int
+) -> dict[str, np.ndarray]:
+    """Draw float64 weights for tensors given by name and shape, in PyTorch's names and layouts.
+
+    Each tensor has a random stream of its own, keyed by its name: adding a layer changes no other layer's start.
+    Kernels and matrices follow ``initializer``; biases and running means are 0, norm weights and running variances 1.
+
+    Fans are shape[1]·receptive field (in) and shape[0]·receptive field (out), in PyTorch's layout; Keras and PyTorch
+    both count so, for transposed convolutions too. The normal variants are not truncated.
+
+    Source: Glorot & Bengio (2010), eq. 16; He et al. (2015), eq. 10; LeCun et al. (1998), eq. 16.
+    """
+    return {name: _draw(name, shape, initializer, seed) for name, shape in shapes.items()}
+
+
+def _draw(name: str, shape: tuple[int, ...], initializer: Initializer, seed: int) -> np.ndarray:
+    if len(shape) == 1:
+        ones = name.endswith((".weight", ".running_var"))
+        return np.ones(shape) if ones else np.zeros(shape)
+    field = math.prod(shape[2:])
+    fan_in, fan_out = shape[1] * field, shape[0] * field
+    family, _, form = initializer.partition("_")
+    variance = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[family]
+    rng = generator(seed, "init", name)
+    if form == "uniform":
+        limit = math.sqrt(3 * variance)  # a uniform on ±limit has variance limit²/3
+        return rng.uniform(-limit, limit, shape)
+    return rng.normal(0, math.sqrt(variance), shape)

@@ -1,0 +1,1 @@
+"""How the model is run: division of batches, dispatch, compilation."""

@@ -1,0 +1,82 @@
+"""The convolutional autoencoder: strided convolutions down, a dense layer, and their transposes up again."""
+
+import math
+from itertools import pairwise
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from ae_core.spec import ConvBackbone, Spec
+from ae_core.spec.geometry import code_shape, crops, pads
+from ae_jax.model.bottleneck import Code, make_bottleneck
+from ae_jax.model.layers import Conv, ConvTranspose, Linear, SampleWeight, make_activation, make_norm
+
+
+class ConvBlock(nn.Module):
+    """y = activation(norm(conv(x))), or with the transposed convolution in its place."""
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    backbone: ConvBackbone
+    transposed: bool = False
+
+    def setup(self) -> None:
+        backbone, bias = self.backbone, self.backbone.norm is None
+        layer, margin = (ConvTranspose, crops) if self.transposed else (Conv, pads)
+        edges = margin(backbone.kernel, self.stride, backbone.padding)
+        self.conv = layer(self.in_channels, self.out_channels, backbone.kernel, self.stride, edges, use_bias=bias)
+        self.norm = make_norm(backbone.norm, self.out_channels)
+        self.activation = make_activation(backbone.activation, backbone.negative_slope)
+
+    def __call__(self, x: Float[Array, "B H W I"], weight: SampleWeight | None = None) -> Float[Array, "B h w O"]:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, weight)
+        return self.activation(x)
+
+
+class ConvEncoder(nn.Module):
+    """Images to codes."""
+
+    spec: Spec
+    backbone: ConvBackbone
+
+    def setup(self) -> None:
+        channels = (self.spec.input_shape[2], *self.backbone.channels)
+        layers = zip(pairwise(channels), self.backbone.strides, strict=True)
+        self.blocks = [ConvBlock(a, b, stride, self.backbone) for (a, b), stride in layers]
+        features = math.prod(code_shape(self.backbone, self.spec.input_shape))
+        self.bottleneck = make_bottleneck(self.spec.bottleneck, features)
+
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        noise: Float[Array, "B L"] | None = None,
+        weight: SampleWeight | None = None,
+    ) -> Code:
+        for block in self.blocks:
+            x = block(x, weight)
+        return self.bottleneck(x.reshape(x.shape[0], -1), noise)
+
+
+class ConvDecoder(nn.Module):
+    """Codes to logits or means, [B, H, W, C]."""
+
+    spec: Spec
+    backbone: ConvBackbone
+
+    def setup(self) -> None:
+        backbone = self.backbone
+        channels = (backbone.channels[-1], *reversed(backbone.channels))
+        layers = zip(pairwise(channels), reversed(backbone.strides), strict=True)
+        self.inner = Linear(self.spec.bottleneck.latent, math.prod(code_shape(backbone, self.spec.input_shape)))
+        self.blocks = [ConvBlock(a, b, stride, backbone, transposed=True) for (a, b), stride in layers]
+        edges = pads(backbone.kernel, 1, backbone.padding)
+        self.output = Conv(channels[-1], self.spec.input_shape[2], backbone.kernel, 1, edges)
+
+    def __call__(self, z: Float[Array, "B L"], weight: SampleWeight | None = None) -> Float[Array, "B H W C"]:
+        x = self.inner(z).reshape(-1, *code_shape(self.backbone, self.spec.input_shape))
+        for block in self.blocks:
+            x = block(x, weight)
+        return self.output(x)

@@ -1,0 +1,1 @@
+"""The model: what encoder, bottleneck and decoder are made of."""

@@ -1,0 +1,76 @@
+"""The convolutional autoencoder: strided convolutions down, a dense layer, and their transposes up again."""
+
+import math
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ae_core.spec import ConvBackbone, Spec
+from ae_core.spec.geometry import code_shape, crops, pads
+from ae_torch.model.bottleneck import Code, make_bottleneck
+from ae_torch.model.layers import Conv, ConvTranspose, Linear, make_activation, make_norm
+
+
+class ConvBlock(nn.Module):
+    """y = activation(norm(conv(x))), or with the transposed convolution in its place."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        backbone: ConvBackbone,
+        transposed: bool = False,
+    ) -> None:
+        super().__init__()
+        bias = backbone.norm is None
+        layer, margin = (ConvTranspose, crops) if transposed else (Conv, pads)
+        edges = margin(backbone.kernel, stride, backbone.padding)
+        self.conv = layer(in_channels, out_channels, backbone.kernel, stride, edges, use_bias=bias)
+        self.norm = make_norm(backbone.norm, out_channels)
+        self.activation = make_activation(backbone.activation, backbone.negative_slope)
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.activation(x)
+
+
+class ConvEncoder(nn.Module):
+    """Images to codes."""
+
+    def __init__(self, spec: Spec, backbone: ConvBackbone) -> None:
+        super().__init__()
+        channels = (spec.input_shape[2], *backbone.channels)
+        layers = zip(pairwise(channels), backbone.strides, strict=True)
+        self.blocks = nn.ModuleList(ConvBlock(a, b, stride, backbone) for (a, b), stride in layers)
+        features = math.prod(code_shape(backbone, spec.input_shape))
+        self.bottleneck = make_bottleneck(spec.bottleneck, features)
+
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
+        x = x.movedim(-1, 1)  # a view: NHWC memory is what PyTorch calls channels_last
+        for block in self.blocks:
+            x = block(x)
+        return self.bottleneck(x.movedim(1, -1).flatten(1), noise)
+
+
+class ConvDecoder(nn.Module):
+    """Codes to logits or means, [B, H, W, C]."""
+
+    def __init__(self, spec: Spec, backbone: ConvBackbone) -> None:
+        super().__init__()
+        self.code_shape = code_shape(backbone, spec.input_shape)
+        channels = (backbone.channels[-1], *reversed(backbone.channels))
+        layers = zip(pairwise(channels), reversed(backbone.strides), strict=True)
+        self.inner = Linear(spec.bottleneck.latent, math.prod(self.code_shape))
+        self.blocks = nn.ModuleList(ConvBlock(a, b, stride, backbone, transposed=True) for (a, b), stride in layers)
+        edges = pads(backbone.kernel, 1, backbone.padding)
+        self.output = Conv(channels[-1], spec.input_shape[2], backbone.kernel, 1, edges)
+
+    def forward(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B H W C"]:
+        x = self.inner(z).unflatten(1, self.code_shape).movedim(-1, 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.output(x).movedim(1, -1)

@@ -1,0 +1,62 @@
+"""The dense autoencoder: fully connected layers on flattened images."""
+
+import math
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ae_core.spec import BatchNorm, DenseBackbone, Spec
+from ae_torch.model.bottleneck import Code, make_bottleneck
+from ae_torch.model.layers import Linear, make_activation, make_norm
+
+
+class DenseBlock(nn.Module):
+    """y = activation(norm(linear(x)))."""
+
+    def __init__(self, in_features: int, out_features: int, backbone: DenseBackbone) -> None:
+        super().__init__()
+        self.linear = Linear(in_features, out_features, use_bias=backbone.norm is None)
+        self.norm = make_norm(backbone.norm, out_features)
+        self.activation = make_activation(backbone.activation, backbone.negative_slope)
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        x = self.linear(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.activation(x)
+
+
+class DenseEncoder(nn.Module):
+    """Images to codes."""
+
+    def __init__(self, spec: Spec, backbone: DenseBackbone) -> None:
+        super().__init__()
+        widths = (math.prod(spec.input_shape), *backbone.hidden)
+        self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
+        # batch norm in the decoder's first block would take a code's bias away again
+        bias = not isinstance(backbone.norm, BatchNorm)
+        self.bottleneck = make_bottleneck(spec.bottleneck, widths[-1], use_bias=bias)
+
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
+        x = x.flatten(1)
+        for block in self.blocks:
+            x = block(x)
+        return self.bottleneck(x, noise)
+
+
+class DenseDecoder(nn.Module):
+    """Codes to logits or means, [B, H, W, C]."""
+
+    def __init__(self, spec: Spec, backbone: DenseBackbone) -> None:
+        super().__init__()
+        self.spec = spec
+        widths = (spec.bottleneck.latent, *reversed(backbone.hidden))
+        self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
+        self.output = Linear(widths[-1], math.prod(spec.input_shape))
+
+    def forward(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B H W C"]:
+        x = z
+        for block in self.blocks:
+            x = block(x)
+        return self.output(x).unflatten(1, self.spec.input_shape)

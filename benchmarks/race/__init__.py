@@ -1,0 +1,1 @@
+"""The race: who, at what, and how it is measured."""

@@ -1,0 +1,241 @@
+"""The race: every side at every workload, with all that is needed to judge it."""
+
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from ae_core.errors import UserError
+from ae_core.files.output import check_folder, clear_folder, make_folder
+from ae_core.spec import spec_to_json
+from ae_core.system.environment import environment
+from benchmarks import NAME
+from benchmarks.race.journal import LINES, Journal
+from benchmarks.race.process import Handle, Process, WorkerError, variables
+from benchmarks.race.rounds import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Heat, Reference
+from benchmarks.race.sides import SIDES, Side, choose_sides
+from benchmarks.race.workloads import Workload, choose_workloads
+from benchmarks.report.report import FILES, write_report
+
+QUICK = {
+    "jax": ("default", "in turn", "vmap"),
+    "torch": ("channels_last", "micro-batches", "func"),
+    "flax": ("loop",),
+}
+"""Variants that a quick race has; of other sides the default. What PyTorch compiles takes too long to start."""
+
+SEEDS, QUICK_SEEDS = 5, 2
+MEMORY_STEPS = 8
+PROFILED_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Race:
+    """Race the twins and their peers; leaves every sample, the results and a report in a folder."""
+
+    out: Path
+    """Folder for the race; must be empty or new."""
+    quick: bool = False
+    """Fewer workloads and variants, none that PyTorch compiles: minutes, not an hour."""
+    workload: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Only this workload; may be given again."""
+    side: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Only this side; may be given again."""
+    rounds: int = LEAST_ROUNDS
+    """Rounds of blocks in turn, at least 5."""
+    force: bool = False
+    """Overwrite a race that is there."""
+
+
+def run_race(options: Race) -> int:
+    """Race, write everything down, and return the exit status: 1 where one of our twins did not agree, else 0.
+
+    Raises:
+        UserError: an option is wrong, or the folder cannot be used; nothing is left behind.
+    """
+    check_folder(options.out, options.force)
+    if options.rounds < LEAST_ROUNDS:
+        raise UserError(f"--rounds: given {options.rounds}; expected at least {LEAST_ROUNDS}")
+    workloads, sides = choose_workloads(options.workload, options.quick), choose_sides(options.side)
+    make_folder(options.out)
+    clear_folder(options.out, (LINES, *FILES))
+    journal = Journal(options.out / LINES)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _Race(options, journal, Path(folder)).run(workloads, sides)
+    except KeyboardInterrupt:
+        print(f"what was seen until now: {options.out / LINES}; `{NAME} report {options.out}` makes a report of it")
+        raise
+    write_report(options.out, journal.records)
+    print(f"race and report: {options.out / 'report.html'}")
+    failures = [record for record in journal.records if record["kind"] == "failure"]
+    return int(any(SIDES[f["side"]].ours and f["reason"].startswith(DISAGREES) for f in failures))
+
+
+class _Race:
+    def __init__(self, options: Race, journal: Journal, folder: Path) -> None:
+        self.options, self.journal, self.folder = options, journal, folder
+        self.rounds = options.rounds
+        self.console = Console(stderr=True, highlight=False, markup=False)
+        self.began = time.monotonic()
+        self.done = self.total = self.ahead = 0.0
+        self.launched: set[tuple[str, Entry]] = set()
+
+    def run(self, workloads: list[Workload], sides: list[Side]) -> None:
+        entries = {workload.name: self.entries(workload, sides) for workload in workloads}
+        self.total = sum(_guess(w, entry) for w in workloads for entry in entries[w.name]) + 20
+        described = {name: getattr(self.options, name) for name in ("quick", "workload", "side", "force")}
+        self.journal.add("options", **described, rounds=self.rounds)
+        self.journal.add("environment", **environment(), commit=_commit(), **self.machine(sides))
+        self.peak()
+        for number, workload in enumerate(workloads, 1):
+            self.say(f"{number}/{len(workloads)}  {workload.name}")
+            named = {"name": workload.name, "phase": workload.phase, "batch": workload.batch, "models": workload.models}
+            self.journal.add("workload", **named, target=workload.target, spec=spec_to_json(workload.spec))
+            if workload.phase == "quality":
+                self.quality(workload, entries[workload.name])
+            else:
+                self.heat(workload, entries[workload.name])
+        self.peak()
+
+    def entries(self, workload: Workload, sides: list[Side]) -> list[Entry]:
+        found = []
+        for side in sides:
+            grid = side.grid(workload)
+            if self.options.quick:
+                grid = tuple(v for v in grid if v in QUICK.get(side.name, grid[:1]))
+                grid = grid[:1] if workload.phase == "quality" else grid
+            found += [Entry(side.name, variant) for variant in grid]
+        return found
+
+    def heat(self, workload: Workload, entries: list[Entry]) -> None:
+        present = [entry for entry in entries if self.present(workload, entry)]
+        try:
+            reference = self.reference(workload)
+        except WorkerError as error:
+            for entry in present:
+                self.note("failure", workload, entry, reason=f"no reference to agree with: {error}")
+            return
+        heat = Heat(workload, reference, self.journal, self.launch, self.step, self.folder, self.rounds)
+        finalists = heat.run(present)
+        for entry in finalists:
+            self.alone(workload, entry, heat.steps[entry])
+
+    def present(self, workload: Workload, entry: Entry) -> bool:
+        missing = SIDES[entry.side].missing()
+        if missing:
+            self.note("failure", workload, entry, reason=missing)
+            self.say(f"     {entry}: {missing}")
+        return missing is None
+
+    def launch(self, workload: Workload, entry: Entry) -> Handle:
+        """Start a worker; its cache holds what one like it has compiled before. Copies are equals: theirs is empty."""
+        if not entry.copy and (workload.name, entry) not in self.launched:
+            self.launched.add((workload.name, entry))
+            self.done, self.ahead = self.done + self.ahead, _guess(workload, entry)
+        side = SIDES[entry.side]
+        cache = self.folder / "cache" / workload.name / entry.side / f"{entry.variant}-{entry.copy}".replace(" ", "-")
+        return Process(variables(side.framework, cache) | dict(side.environment))
+
+    def once(self, side: str, request: dict[str, Any], timeout: float = START_SECONDS) -> dict[str, Any]:
+        """Ask a worker for one thing and end it."""
+        handle = Process(variables(SIDES[side].framework, self.folder / "cache" / "once"))
+        try:
+            return handle.ask(request, timeout)
+        finally:
+            handle.close()
+
+    def reference(self, workload: Workload) -> Reference:
+        values = self.folder / "reference.npy"
+        answer = self.once("jax", {"do": "reference", "workload": workload.name, "values": str(values)})
+        return Reference(np.load(values, allow_pickle=False), answer["rounding"])
+
+    def alone(self, workload: Workload, entry: Entry, steps: int) -> None:
+        """In a process that does nothing else, see how long a start with a warm cache takes, memory, and a profile."""
+        handle = self.launch(workload, entry)
+        opening = {"side": entry.side, "workload": workload.name, "variant": entry.variant}
+        try:
+            opened = handle.ask({"do": "open", **opening, "values": str(self.folder / "unread.npy")}, START_SECONDS)
+            peak = handle.ask({"do": "memory", "steps": max(steps, MEMORY_STEPS)}, BLOCK_SECONDS)
+            found = {"base_bytes": opened["base_bytes"], "stages": opened["stages"]}
+            self.note("memory", workload, entry, **found, **peak)
+            shares = handle.ask({"do": "profile", "steps": min(steps, PROFILED_STEPS)}, BLOCK_SECONDS)
+            self.note("profile", workload, entry, **shares)
+        except WorkerError as error:
+            self.note("failure", workload, entry, reason=f"alone: {error}")
+        finally:
+            handle.close()
+
+    def quality(self, workload: Workload, entries: list[Entry]) -> None:
+        """Train to a held-out loss, each time in a new process that has compiled nothing yet."""
+        present = [entry for entry in entries if self.present(workload, entry)]
+        for seed in range(QUICK_SEEDS if self.options.quick else SEEDS):
+            for entry in present:
+                cache = self.folder / "cache" / f"{workload.name}-{seed}" / entry.side / entry.variant
+                handle = Process(variables(SIDES[entry.side].framework, cache))
+                request = {"side": entry.side, "workload": workload.name, "variant": entry.variant, "seed": seed}
+                try:
+                    found = handle.ask({"do": "quality", **request}, START_SECONDS)
+                    self.note("quality", workload, entry, seed=seed, **found)
+                    self.say(f"     {entry}, seed {seed}: {found['seconds']:.1f} s")
+                except WorkerError as error:
+                    self.note("failure", workload, entry, reason=str(error))
+                finally:
+                    handle.close()
+                self.done += _guess(workload, entry) / (QUICK_SEEDS if self.options.quick else SEEDS)
+
+    def machine(self, sides: list[Side]) -> dict[str, dict[str, str]]:
+        """Return what our twins say of their frameworks, as workers see them."""
+        ours = [side for side in sides if side.ours and side.missing() is None]
+        return {side.name: self.once(side.name, {"do": "environment", "side": side.name}) for side in ours}
+
+    def peak(self) -> None:
+        """Measure the machine: at the beginning and at the end, for a peak is what was ever seen."""
+        self.say("peaks of matrix products and memory")
+        try:
+            self.journal.add("peak", **self.once("torch", {"do": "peak"}))
+        except WorkerError as error:
+            self.say(f"no peaks: {error}")
+
+    def note(self, kind: str, workload: Workload, entry: Entry, **fields: Any) -> None:
+        self.journal.add(kind, workload=workload.name, **entry._asdict(), **fields)
+
+    def step(self, line: str) -> None:
+        self.say(f"     {line}")
+
+    def say(self, line: str) -> None:
+        """Print a line with the time gone and the time left."""
+        gone = time.monotonic() - self.began
+        left = f", {_clock(gone * (self.total / self.done - 1))} left" if self.done > 0.05 * self.total else ""
+        self.console.print(f"[{_clock(gone)}{left}]  {line}", soft_wrap=True)
+
+
+def _commit() -> str:
+    """Return which version of the project races, as git knows it."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _guess(workload: Workload, entry: Entry) -> float:
+    """Return about how many seconds an entry takes, on two cores; only the shares matter."""
+    conv, jax = workload.convolves, SIDES[entry.side].framework == "jax"
+    compiled = any(word in entry.variant for word in ("compile", "max-autotune", "reduce-overhead"))
+    if workload.phase == "quality":
+        return (170.0 if conv else 60.0) if compiled else (80.0 if conv else 20.0)
+    if conv and jax and not SIDES[entry.side].ours and workload.batch > 128:
+        return 70.0
+    return 20.0 if compiled else 12.0

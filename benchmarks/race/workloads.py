@@ -1,0 +1,178 @@
+"""What is raced: specs, phases and batches, and the same numbers for every side."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from ae_core.data.cans import cans
+from ae_core.errors import UserError, nearest
+from ae_core.rng import normal
+from ae_core.spec import (
+    BernoulliLikelihood,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianBottleneck,
+    PlainBottleneck,
+    Spec,
+    Training,
+)
+from ae_core.spec.presets import preset
+from ae_core.training.engine import Steps
+from ae_core.training.initial import initial_weights
+from ae_core.training.loop import make_steps
+
+Phase = Literal["train", "encode", "decode", "reconstruct", "many", "quality"]
+
+PICTURES = 2_048
+"""Different images of a data set; a longer one repeats them."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to race at."""
+
+    name: str
+    phase: Phase
+    spec: Spec
+    """With the workload's batch size."""
+    steps: int = 16
+    """Training steps that the data set lasts."""
+    models: int = 1
+    """Models trained at once."""
+    quick: bool = False
+    """Whether a quick race has it."""
+    target: float = 0.0
+    """Held-out loss that ends a training to quality."""
+    hidden: bool = False
+    """Whether it only serves the harness's own tests."""
+
+    @property
+    def batch(self) -> int:
+        """Images of a step of each model."""
+        return self.spec.training.batch_size
+
+    @property
+    def images(self) -> int:
+        """Images of a step of all models."""
+        return self.batch * self.models
+
+    @property
+    def trains(self) -> bool:
+        """Whether its steps are training steps."""
+        return self.phase in ("train", "many")
+
+    @property
+    def same(self) -> bool:
+        """Whether its convolutions have the padding for which the peers are written."""
+        backbone = self.spec.backbone
+        return not isinstance(backbone, ConvBackbone) or backbone.padding == "same"
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the spec has convolutions."""
+        return isinstance(self.spec.backbone, ConvBackbone)
+
+
+class Material(NamedTuple):
+    """The numbers of a workload, the same for every side."""
+
+    tensors: list[dict[str, Float32[np.ndarray, "..."]]]
+    """Initial weights of each model, in PyTorch's names and layouts."""
+    images: Float32[np.ndarray, "N H W C"]
+    """The data set; of inference, one batch."""
+    codes: Float32[np.ndarray, "B L"]
+    """What decode takes."""
+    steps: Steps
+    """Training steps, as many as the data set lasts."""
+
+
+def material(workload: Workload, shapes: dict[str, tuple[int, ...]]) -> Material:
+    """Return the numbers of a workload; ``shapes`` are its spec's tensors."""
+    spec = workload.spec
+    count = workload.batch * (workload.steps if workload.trains else 1)
+    height, width, channels = spec.input_shape
+    pictures = cans(min(count, PICTURES), (height, width), channels=channels).images
+    images = np.resize(pictures, (count, *spec.input_shape))
+    starts = [initial_weights(shapes, spec.initializer, seed) for seed in range(workload.models)]
+    tensors = [{name: tensor.astype(np.float32) for name, tensor in start.items()} for start in starts]
+    codes = normal((workload.batch, spec.bottleneck.latent), 0, "codes").astype(np.float32)
+    steps = make_steps(spec, count, 0, 0, 0, workload.steps if workload.trains else 1)
+    return Material(tensors, images, codes, steps)
+
+
+def some(steps: Steps, first: int, count: int) -> Steps:
+    """Return ``count`` of the steps from ``first`` on."""
+    return Steps(*(part[first : first + count] for part in steps))
+
+
+def inputs(workload: Workload, numbers: Material) -> Float[np.ndarray, "B ..."]:
+    """Return what one step of inference takes."""
+    return numbers.codes if workload.phase == "decode" else numbers.images
+
+
+def _batch(spec: Spec, size: int) -> Spec:
+    return replace(spec, training=replace(spec.training, batch_size=size))
+
+
+def _dense(side: int, hidden: tuple[int, ...], latent: int, batch: int) -> Spec:
+    return Spec((side, side, 1), DenseBackbone(hidden), PlainBottleneck(latent), training=Training(batch_size=batch))
+
+
+_FOSTER_AE, _FOSTER_VAE = preset("foster-ae"), preset("foster-vae")
+# symmetric padding, PyTorch's own: its home ground, where torch.compile does best
+_TORCH_PADDED = replace(_FOSTER_AE, backbone=ConvBackbone((32, 64, 128), (2, 2, 2), padding="torch"))
+_SMALL = _dense(28, (128,), 32, 64)
+_LARGE = _dense(32, (512, 256, 128), 32, 128)
+_TINY_CONV = Spec((8, 8, 1), ConvBackbone((4,), (2,)), PlainBottleneck(2), training=Training(batch_size=8))
+
+_TINY_VAE = replace(
+    _TINY_CONV, bottleneck=GaussianBottleneck(2, 0.5), likelihood=BernoulliLikelihood("sum", weight=2.0)
+)
+
+_TINY_DENSE = _dense(6, (8,), 2, 8)
+_TINY_WARDROBE = replace(
+    preset("wardrobe"), input_shape=(6, 6, 1), training=replace(preset("wardrobe").training, batch_size=8)
+)
+
+_ALL = (
+    *(
+        Workload(f"{name}-{batch}", "train", _batch(spec, batch), steps, quick=(name, batch) == ("foster-ae", 128))
+        for name, spec in (("foster-ae", _FOSTER_AE), ("foster-vae", _FOSTER_VAE))
+        for batch, steps in ((32, 64), (128, 16), (512, 4))
+    ),
+    Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16),
+    Workload("dense-small", "train", _SMALL, 256, quick=True),
+    Workload("dense-large", "train", _LARGE, 64),
+    Workload("dense-digits", "train", preset("dense-digits"), 256),
+    Workload("wardrobe", "train", preset("wardrobe"), 64),
+    *(
+        Workload(f"{phase}-{batch}", phase, _batch(_FOSTER_AE, batch), quick=(phase, batch) == ("reconstruct", 256))
+        for phase in ("encode", "decode", "reconstruct")
+        for batch in (1, 256)
+    ),
+    Workload("sixteen-dense", "many", _SMALL, 16, models=16),
+    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), target=0.335),
+    Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
+    Workload("tiny-dense", "train", _TINY_DENSE, 8, hidden=True),
+    Workload("tiny-wardrobe", "train", _TINY_WARDROBE, 8, hidden=True),
+    Workload("tiny-conv", "train", _TINY_CONV, 8, hidden=True),
+    Workload("tiny-vae", "train", _TINY_VAE, 8, hidden=True),
+    Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, hidden=True),
+    Workload("tiny-many", "many", _TINY_DENSE, 8, models=3, hidden=True),
+)
+WORKLOADS = {workload.name: workload for workload in _ALL}
+
+
+def choose_workloads(names: tuple[str, ...], quick: bool) -> list[Workload]:
+    """Return the workloads of those names; without names all, or those of a quick race.
+
+    Raises:
+        UserError: there is none of that name; the nearest is given.
+    """
+    public = [workload.name for workload in _ALL if not workload.hidden]
+    for name in names:
+        if name not in WORKLOADS:
+            raise UserError(f'--workload: unknown workload "{name}"; {nearest(name, public)}')
+    return [WORKLOADS[name] for name in dict.fromkeys(names or public) if names or not quick or WORKLOADS[name].quick]

@@ -1,0 +1,277 @@
+"""From the records of a race to its results. Pure: the same records give the same results."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ae_core.spec import spec_from_json
+from benchmarks.race.flops import bytes_moved, operations
+from benchmarks.race.journal import Record
+from benchmarks.race.sides import SIDES
+from benchmarks.race.stats import Estimate, beyond, median_of, noise_of, ratio_of
+from benchmarks.report.targets import judge
+
+SCHEMA = "twin-autoencoders/race/1"
+
+Key = tuple[str, str, int]
+"""Side, variant, copy."""
+
+
+def analyse(records: list[Record]) -> dict[str, Any]:
+    """Return the results of a race: ``ratios``, one row for each side and variant, what was not run, and targets."""
+    first = {kind: next((r for r in records if r["kind"] == kind), {}) for kind in ("options", "environment")}
+    first["peak"] = _peak([record for record in records if record["kind"] == "peak"])
+    workloads = [record for record in records if record["kind"] == "workload"]
+    heats = [_Heat(workload, records, first["peak"]) for workload in workloads]
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        **{kind: _body(record) for kind, record in first.items()},
+        "workloads": [_body(workload) for workload in workloads],
+        "ratios": [ratio for heat in heats if (ratio := heat.ratio()) is not None],
+        "peers": [row for heat in heats for row in heat.peers()],
+        "rows": [row for heat in heats for row in heat.rows()],
+        "inside_loop": [row for heat in heats for row in heat.inside_loop()],
+        "quality": [row for heat in heats for row in heat.quality()],
+    }
+    shares = [record["share"] for record in records if record["kind"] == "neighbours" and record["share"] is not None]
+    result["neighbours"] = max(shares, default=None)
+    result["targets"] = judge(result)
+    return result
+
+
+def _peak(measured: list[Record]) -> Record:
+    """Return the best of each rate: a peak is what was ever seen."""
+    return {name: max(record[name] for record in measured) for name in ("gflops", "gbytes") if measured}
+
+
+def _body(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key != "kind"}
+
+
+class _Heat:
+    """The records of one workload."""
+
+    def __init__(self, workload: Record, records: list[Record], peak: Record) -> None:
+        self.workload, self.peak = workload, peak
+        self.records = [r for r in records if r.get("workload") == workload["name"] and "side" in r]
+        self.images = workload["batch"] * workload["models"]
+        self.failed = {_key(r): r["reason"] for r in self.of("failure") if not r["reason"].startswith("alone")}
+
+    def of(self, kind: str, **wanted: Any) -> list[Record]:
+        return [r for r in self.records if r["kind"] == kind and all(r.get(k) == v for k, v in wanted.items())]
+
+    def samples(self, key: Key, stage: str) -> dict[int, float]:
+        """Return seconds of a step by round; none of an entry that failed at any time."""
+        if key in self.failed:
+            return {}
+        return {r["round"]: r["seconds"] / r["steps"] for r in self.of("block", stage=stage) if _key(r) == key}
+
+    def judged(self, key: Key) -> list[float]:
+        """Return seconds of a step in the final, or in the screening of who did not stand in it."""
+        return list((self.samples(key, "final") or self.samples(key, "screening")).values())
+
+    def keys(self) -> list[Key]:
+        return list(dict.fromkeys(_key(r) for r in self.records if r["kind"] in ("start", "failure", "block")))
+
+    def best(self, side: str, stage: str = "screening") -> Key | None:
+        """Return a side's fastest variant: chosen by the screening, which the final does not see."""
+        found = {key: self.samples(key, stage) for key in self.keys() if key[0] == side and not key[2]}
+        racing = {key: float(np.median(list(samples.values()))) for key, samples in found.items() if samples}
+        return min(racing, key=racing.__getitem__) if racing else None
+
+    def faster(self, ours: Key | None, theirs: Key | None, stage: str = "final") -> Estimate | None:
+        """Return how many times as fast ours is, paired by round, over all processes in which either ran."""
+        if ours is None or theirs is None:
+            return None
+        one, two = ([s for k in _copies(key) if (s := self.samples(k, stage))] for key in (ours, theirs))
+        rounds = sorted(set.intersection(*(set(samples) for samples in (*one, *two)))) if one and two else []
+        if not rounds:
+            return None
+        slow, fast = (np.array([[samples[i] for i in rounds] for samples in side]) for side in (two, one))
+        return ratio_of(slow, fast)
+
+    def noise(self) -> dict[str, list[float]]:
+        """Return, by side, the ratio of the best variant to itself in the final, with its interval."""
+        found = {}
+        for side in ("jax", "torch"):
+            best = self.best(side)
+            first, second = (self.samples(key, "final") for key in _copies(best)) if best else ({}, {})
+            rounds = sorted(first.keys() & second.keys())
+            if rounds:
+                pairs = np.array([[second[i], first[i]] for i in rounds])
+                found[side] = list(ratio_of(pairs[:, 0], pairs[:, 1]))
+        return found
+
+    def ratio(self) -> dict[str, Any] | None:
+        """Return our JAX against our PyTorch, best against best and default against default."""
+        ours, theirs = self.best("jax"), self.best("torch")
+        if self.workload["phase"] == "quality" or ours is None or theirs is None:
+            return None
+        best = self.faster(ours, theirs)
+        if best is None:
+            return None
+        default = self.faster(_default("jax", self.keys()), _default("torch", self.keys()))
+        equal = self.noise()
+        noise = noise_of([Estimate(*values) for values in equal.values()])
+        return {
+            "workload": self.workload["name"],
+            "phase": self.workload["phase"],
+            "batch": self.workload["batch"],
+            "ratio_best": best.value,
+            "ci": [best.low, best.high],
+            "ratio_default": default.value if default else None,
+            "ci_default": [default.low, default.high] if default else None,
+            "best_jax": ours[1],
+            "best_torch": theirs[1],
+            "a_a": equal,
+            "noise": noise,
+            "beyond_noise": beyond(best, noise),
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Return our best JAX against the best of each other side, by the final; by the screening who is far behind."""
+        ours = self.best("jax")
+        rows = []
+        for side in SIDES:
+            theirs = self.best(side) if side not in ("jax", "torch") else None
+            ratio = self.faster(ours, theirs) or self.faster(ours, theirs, "screening")
+            if ratio is not None:
+                named = {"workload": self.workload["name"], "side": side, "label": SIDES[side].label}
+                rows.append({**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]})
+        return rows
+
+    def inside_loop(self) -> list[dict[str, Any]]:
+        """Return how many times as fast our JAX's steps are in a loop of many a dispatch as one by one."""
+        ratio = self.faster(("jax", "default", 0), ("jax", "single steps", 0), "screening")
+        named = {"workload": self.workload["name"]}
+        return [{**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]}] if ratio else []
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each variant of each side: its speed, or why it has none."""
+        if self.workload["phase"] == "quality":
+            return []
+        return [self.row(key) for key in self.keys() if not key[2]]
+
+    def row(self, key: Key) -> dict[str, Any]:
+        side, variant, _ = key
+        label = SIDES[side].label if side in SIDES else side
+        row: dict[str, Any] = {
+            "workload": self.workload["name"],
+            "phase": self.workload["phase"],
+            "batch": self.workload["batch"],
+            "side": side,
+            "label": label,
+            "variant": variant,
+            "best": key == self.best(side),
+            "images_per_second": None,
+            "reason": self.failed.get(key),
+        }
+        samples = self.judged(key)
+        if not samples:
+            return row
+        step = median_of(np.array(samples))
+        spec = spec_from_json(self.workload["spec"])
+        work = operations(spec, self.workload["phase"]) * self.images
+        moved = bytes_moved(spec, self.workload["phase"], self.workload["batch"]) * self.workload["models"]
+        rate = work / step.value / 1e9
+        peak = self.peak.get("gflops")
+        row |= {
+            "images_per_second": self.images / step.value,
+            "ci": [self.images / step.high, self.images / step.low],
+            "milliseconds": 1e3 * step.value,
+            "gflops": rate,
+            "operations": work,
+            "bytes": moved,
+            "share_of_peak": rate / peak if peak else None,
+            "rounds": len(samples),
+            "cold": self.stages(key),
+            "warm": None,
+            "call_milliseconds": self.call(key),
+            "break_even_step": self.break_even(key, step.value),
+            "distance": next((r["distance"] for r in self.of("start") if _key(r) == key), None),
+            "limit": next((r["limit"] for r in self.of("start") if _key(r) == key), None),
+        }
+        memory = [r for r in self.of("memory") if _key(r) == key]
+        if memory:
+            row |= {name: memory[0][name] for name in ("peak_bytes", "base_bytes")} | {"warm": memory[0]["stages"]}
+            row["temporary_bytes"] = memory[0].get("temporary_bytes")
+        profiles = [r for r in self.of("profile") if _key(r) == key]
+        if profiles:
+            row["shares"] = profiles[0]["shares"]
+        return row
+
+    def stages(self, key: Key) -> dict[str, float] | None:
+        """Return seconds by stage of a start from an empty cache."""
+        starts = [r for r in self.of("start") if _key(r) == key]
+        return starts[0]["stages"] if starts else None
+
+    def call(self, key: Key) -> float | None:
+        found = [r["call"] for r in self.of("calibration") if _key(r) == key and r["call"] is not None]
+        return 1e3 * found[0] if found else None
+
+    def break_even(self, key: Key, step: float) -> int | None:
+        """Return the step from which on an entry, started cold, is ahead of eager PyTorch started cold.
+
+        The first step k with start + k·step below eager's; None where it is never ahead, or is eager itself.
+        """
+        eager = _default("torch", self.keys())
+        samples = self.judged(eager) if eager else []
+        ours, theirs = self.stages(key), self.stages(eager) if eager else None
+        if key == eager or not samples or ours is None or theirs is None:
+            return None
+        gain, cost = float(np.median(samples)) - step, _start(ours) - _start(theirs)
+        return max(1, int(np.ceil(cost / gain))) if gain > 0 else None
+
+    def quality(self) -> list[dict[str, Any]]:
+        """Return time to quality of each variant, and the ratio of our JAX to it, paired by seed."""
+        rows: list[dict[str, Any]] = []
+        if self.workload["phase"] != "quality":
+            return rows
+        times = {key: {r["seed"]: r for r in self.of("quality") if _key(r) == key} for key in self._qualified()}
+        ours = next((found for key, found in times.items() if key[0] == "jax"), {})
+        for key, found in times.items():
+            good = {seed: r["seconds"] for seed, r in found.items() if r["reached"]}
+            row: dict[str, Any] = {
+                "workload": self.workload["name"],
+                "side": key[0],
+                "label": SIDES[key[0]].label,
+                "variant": key[1],
+                "target": self.workload["target"],
+                "seeds": len(found),
+                "reached": len(good),
+                "seconds": None,
+                "steps": [r["steps"] for r in found.values()],
+                "reason": self.failed.get(key),
+            }
+            if good:
+                seconds = median_of(np.array(list(good.values())))
+                row |= {"seconds": seconds.value, "ci": [seconds.low, seconds.high]}
+            both = sorted(good.keys() & {seed for seed, r in ours.items() if r["reached"]})
+            if both and key[0] != "jax":
+                pairs = np.array([[good[seed], ours[seed]["seconds"]] for seed in both])
+                ratio = ratio_of(pairs[:, 0], pairs[:, 1])
+                row |= {"ratio": ratio.value, "ratio_ci": [ratio.low, ratio.high]}
+            rows.append(row)
+        return rows
+
+    def _qualified(self) -> list[Key]:
+        return list(dict.fromkeys(_key(r) for r in self.records if r["kind"] in ("quality", "failure")))
+
+
+def _key(record: Record) -> Key:
+    return record["side"], record["variant"], record["copy"]
+
+
+def _copies(key: Key) -> tuple[Key, Key]:
+    side, variant, _ = key
+    return (side, variant, 0), (side, variant, 1)
+
+
+def _default(side: str, keys: Iterable[Key]) -> Key | None:
+    """Return the first variant of a side: grids begin with the default."""
+    return next((key for key in keys if key[0] == side and not key[2]), None)
+
+
+def _start(stages: dict[str, float]) -> float:
+    return stages.get("build", 0.0) + stages.get("first", 0.0)

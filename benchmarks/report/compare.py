@@ -1,0 +1,138 @@
+"""Two races side by side: what changed beyond noise."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ae_core.errors import DataError
+from benchmarks.report.analysis import SCHEMA
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Say what changed from an old race to a new one beyond noise; a regression ends with exit status 1."""
+
+    old: tyro.conf.Positional[Path]
+    """Folder or race.json of the old race."""
+    new: tyro.conf.Positional[Path]
+    """Folder or race.json of the new one."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A quantity of both races."""
+
+    what: str
+    old: float | None
+    new: float | None
+    verdict: str
+    """better, worse, same, gone, or new."""
+
+
+def run_compare(options: Compare) -> int:
+    """Print the changes and return 1 if anything is worse, else 0.
+
+    Raises:
+        DataError: there is no race to read.
+    """
+    old, new = read_result(options.old), read_result(options.new)
+    found = changes(old, new)
+    console = Console(markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, side in (("quantity", "left"), ("old", "right"), ("new", "right"), ("", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for change in found:
+        table.add_row(change.what, _shown(change.old), _shown(change.new), change.verdict)
+    console.print(table)
+    worse = [change.what for change in found if change.verdict in ("worse", "gone")]
+    console.print(f"worse: {', '.join(worse)}" if worse else "nothing is worse")
+    return 1 if worse else 0
+
+
+def read_result(path: Path) -> Result:
+    """Read the results of a race from its folder or file.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = path / "race.json" if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        result = None
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
+        raise DataError(f"{path}: not the results of a race; expected a folder that `race --out` left")
+    return result
+
+
+def changes(old: Result, new: Result) -> list[Change]:
+    """Compare ratios always, and speeds where both races ran on the same kind of machine with the same versions.
+
+    Ratios of two machines may differ for good reason, but are what a claim is made of. A quantity has changed when its
+    intervals are apart, and further than the noise that either race showed between equals.
+    """
+    found = []
+    raced, noises = {workload["name"] for workload in new["workloads"]}, (_noises(old), _noises(new))
+    for name in ("ratio_best", "ratio_default"):
+        bounds = {"ratio_best": "ci", "ratio_default": "ci_default"}[name]
+        one, two = ({r["workload"]: (r[name], r[bounds]) for r in race["ratios"]} for race in (old, new))
+        found += _compared(f"{name.replace('_', ', ')}", one, two, raced, noises)
+    if _machine(old) == _machine(new):
+        one, two = (
+            {
+                f"{r['workload']}, {r['label']}, {r['variant']}": (r["images_per_second"], r.get("ci"))
+                for r in race["rows"]
+                if r["side"] == "jax"
+            }
+            for race in (old, new)
+        )
+        found += _compared("images a second", one, two, raced, noises)
+    return found
+
+
+def _compared(
+    what: str, old: Result, new: Result, raced: set[str], noises: tuple[dict[str, float], ...]
+) -> list[Change]:
+    found = []
+    for name in [*old, *(n for n in new if n not in old)]:
+        (was, before), (now, after) = old.get(name, (None, None)), new.get(name, (None, None))
+        if was is None and now is None:
+            continue
+        if now is None and name.partition(",")[0] not in raced:
+            continue  # another choice of workloads is no regression
+        if now is None:
+            verdict = "gone"
+        elif was is None:
+            verdict = "new"
+        else:
+            noise = max(n.get(name.partition(",")[0], float("inf")) for n in noises)
+            verdict = "same"
+            if after[0] > before[1] * (1 + noise):
+                verdict = "better"
+            elif after[1] * (1 + noise) < before[0]:
+                verdict = "worse"
+        found.append(Change(f"{name}: {what}", was, now, verdict))
+    return found
+
+
+def _noises(race: Result) -> dict[str, float]:
+    """Return the noise of each workload; where equals were not raced, anything may be noise."""
+    return {r["workload"]: float("inf") if r["noise"] is None else r["noise"] for r in race["ratios"]}
+
+
+def _machine(race: Result) -> Result:
+    return {
+        key: value for key, value in race["environment"].items() if key not in ("date", "twin-autoencoders", "commit")
+    }
+
+
+def _shown(value: float | None) -> str:
+    return "—" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,0 +1,110 @@
+"""Tools to plant a fault in one twin, by patching, and to take it out again without a trace."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import ae_jax.engine
+import ae_jax.model.layers
+from parity_tests.twins import compiled_pass
+
+Patch = tuple[Any, str, Any]
+"""What to patch: an object, the name of its attribute, and the faulty value."""
+
+
+class Fault(NamedTuple):
+    """One fault in one twin."""
+
+    twin: str
+    """``jax`` or ``torch``."""
+    case: str
+    """The row of `parity_tests.cases.CASES`, or of `parity_tests.gates.layers.ALONE`, on which it acts."""
+    patches: Callable[[], list[Patch]]
+
+
+def in_torch(name: str, case: str, patches: Callable[[], list[Patch]]) -> dict[str, Fault]:
+    """Name a fault of the PyTorch twin."""
+    return {f"{name} (torch)": Fault("torch", case, patches)}
+
+
+def in_jax(name: str, case: str, patches: Callable[[], list[Patch]]) -> dict[str, Fault]:
+    """Name a fault of the JAX twin."""
+    return {f"{name} (jax)": Fault("jax", case, patches)}
+
+
+def in_both(
+    name: str, case: str, torch_patches: Callable[[], list[Patch]], jax_patches: Callable[[], list[Patch]]
+) -> dict[str, Fault]:
+    """Name a fault that either twin may have, one at a time."""
+    return in_torch(name, case, torch_patches) | in_jax(name, case, jax_patches)
+
+
+@contextmanager
+def planted(fault: Fault) -> Iterator[None]:
+    """Plant a fault for a while. What was compiled without it is forgotten before, and what with it, after."""
+    with ExitStack() as stack:
+        if fault.twin == "jax":
+            _forget()
+            stack.callback(_forget)
+        for target, name, value in fault.patches():
+            stack.enter_context(patch.object(target, name, value))
+        yield
+
+
+def _forget() -> None:
+    compiled_pass.cache_clear()
+    for module in [module for name, module in sys.modules.items() if name.startswith("ae_jax.")]:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
+def constructor(module: Any, name: str, **changed: Callable[[Any], Any]) -> list[Patch]:
+    """Change arguments of a layer where `make_norm` and its like construct it."""
+    original = getattr(module, name)
+    fields = list(original.__dataclass_fields__) if module is ae_jax.model.layers else _parameters(original)
+
+    def construct(*values: Any, **given: Any) -> Any:
+        given = dict(zip(fields, values, strict=False)) | given
+        return original(**{key: changed[key](value) if key in changed else value for key, value in given.items()})
+
+    return [(module, name, construct)]
+
+
+def _parameters(cls: Any) -> list[str]:
+    return list(inspect.signature(cls.__init__).parameters)[1:]  # without self
+
+
+def after(target: Any, name: str, change: Callable[..., Any]) -> list[Patch]:
+    """Let ``change(result, *arguments)`` have the last word on a function's result."""
+    original = getattr(target, name)
+    return [(target, name, lambda *a, **k: change(original(*a, **k), *a, **k))]
+
+
+def before(target: Any, name: str, change: Callable[..., tuple[Any, ...]]) -> list[Patch]:
+    """Let ``change(*arguments)`` replace a function's arguments."""
+    original = getattr(target, name)
+    return [(target, name, lambda *a, **k: original(*change(*a), **k))]
+
+
+def steps(change: Callable[[Any], Any], engine: Any) -> list[Patch]:
+    """Change the steps that a twin's trainer receives."""
+    return before(engine.Trainer, "advance", lambda self, steps: (self, change(steps)))
+
+
+def _hyper(module: Any, **changed: Any) -> list[Patch]:
+    """Change a hyper-parameter of the optimiser that a twin makes."""
+    return before(
+        module,
+        "make_optimizer",
+        lambda training, *rest: (replace(training, optimizer=replace(training.optimizer, **changed)), *rest),
+    )
+
+
+def hyper_at(where: Any, module: Any, **changed: Any) -> list[Patch]:
+    """Change a hyper-parameter of the optimiser that a twin makes, where its training file has imported it."""
+    return [(where, "make_optimizer", _hyper(module, **changed)[0][2])]

@@ -1,0 +1,1 @@
+"""The gates: functions that compare the twins and return checks."""

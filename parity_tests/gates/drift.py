@@ -1,0 +1,168 @@
+"""The derived bound: each layer of each twin against the oracle, in units of what rounding may do; and whole nets."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ae_core.spec import Precision, Spec
+from ae_core.training.loop import make_steps
+from parity_tests import oracle
+from parity_tests.capture import Captured, capture_jax, capture_torch
+from parity_tests.check import Check, normwise
+from parity_tests.gates.identity import weights_of, with_precision
+from parity_tests.twins import jax_pass, torch_pass
+
+Images = Float[np.ndarray, "N H W C"]
+Noise = Float[np.ndarray, "N L"]
+Tensors = dict[str, np.ndarray]
+
+UNITS = {"float32": 2.0, "float64": 4.0}
+"""Limit of a layer, in units; `oracle` derives the 2. In float64 the oracle itself rounds as the twin does, which
+doubles it."""
+FACTOR = 3.0
+"""How much further from the oracle one twin may be than the other, over a whole net.
+
+Both sum the same numbers in orders of their own, so that either distance is a draw of the same rounding errors; the
+orders differ in how many partial sums they run in parallel, and √8 ≈ 3 is what eight of them, a vector register,
+gain over one.
+"""
+CAPTURE = {"jax": capture_jax, "torch": capture_torch}
+
+
+class LayerDrift(NamedTuple):
+    """How far one result of one layer of one twin is from the oracle's, in units."""
+
+    layer: str
+    twin: str
+    part: str
+    """``forward``, ``input gradient``, or ``weight gradient`` and the like."""
+    median: float
+    p99: float
+    max: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no number of the result is further off than the limit."""
+        return self.max <= self.limit
+
+
+class Start(NamedTuple):
+    """Weights and one batch, as both twins and the oracle start from them."""
+
+    spec: Spec
+    tensors: Tensors
+    images: Float[np.ndarray, "B H W C"]
+    noise: Float[np.ndarray, "B L"]
+
+
+def start_of(spec: Spec, images: Images, seed: int, precision: Precision) -> Start:
+    """Return weights and the first batch, rounded to float32: numbers that every precision holds exactly."""
+    spec = with_precision(spec, precision)
+    tensors = {name: tensor.astype(np.float32) for name, tensor in weights_of(spec, seed).items()}
+    steps = make_steps(spec, len(images), seed, 0, 0, 1)
+    size = int(steps.sizes[0])
+    return Start(spec, tensors, images[steps.indices[0, :size]], steps.noise[0, :size].astype(np.float32))
+
+
+def layer_drift(start: Start) -> list[LayerDrift]:
+    """Return the drift of all layers in forward order, each of them alone: the oracle gets the twin's own x and dy."""
+    captured = {twin: capture(*start) for twin, capture in CAPTURE.items()}
+    drifts = []
+    for name, layer in oracle.layers_of(start.spec).items():
+        parameters = oracle.parameters_of(name, start.tensors, start.images, start.noise)
+        for twin, layers in captured.items():
+            drifts += _drift_of(name, layer, parameters, twin, layers[name], start.spec.training.precision)
+    return drifts
+
+
+def _drift_of(
+    name: str, layer: oracle.Layer, parameters: Tensors, twin: str, seen: Captured, precision: Precision
+) -> list[LayerDrift]:
+    info = np.finfo(precision)
+    x, dy = seen.x.astype(np.float64), seen.dy.astype(np.float64)
+    y, (dx, gradients) = layer.forward(parameters, x), layer.backward(parameters, x, dy)
+    units = layer.units(parameters, x, dy, float(info.eps) / 2)
+    parts = {"forward": (seen.y, y, units.output), "input gradient": (seen.dx, dx, units.input_gradient)}
+    for key, gradient in gradients.items():
+        parts[f"{key} gradient"] = (seen.gradients[key], gradient, units.gradients[key])
+    drifts = []
+    for part, (ours, right, unit) in parts.items():
+        narrowed = ours.dtype != np.dtype(precision)
+        ratios = np.array([np.inf]) if narrowed else _in_units(ours, right, unit + float(info.tiny))
+        median, p99, top = (float(np.quantile(ratios, q, method="higher")) for q in (0.5, 0.99, 1.0))
+        drifts.append(LayerDrift(name, twin, part, median, p99, top, UNITS[precision]))
+    return drifts
+
+
+def _in_units(ours: np.ndarray, right: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return |ours − right|/unit; what is no number is infinitely far off, and so is another shape.
+
+    The unit includes the smallest normal number, below which a machine may round to zero.
+    """
+    if ours.shape != right.shape:
+        return np.array([np.inf])
+    ratios = np.abs(ours.astype(np.float64) - right) / unit
+    return np.where(np.isfinite(ratios), ratios, np.inf)
+
+
+def check_layers(spec: Spec, images: Images, seed: int, precision: Precision) -> list[Check]:
+    """Hold every layer of both twins to the derived bound."""
+    return checks_of(layer_drift(start_of(spec, images, seed, precision)), precision)
+
+
+def checks_of(drifts: list[LayerDrift], precision: Precision) -> list[Check]:
+    """Return drifts as checks."""
+    return [Check(f"{precision} layer", f"{d.twin} {d.layer} {d.part}", d.max, d.limit) for d in drifts]
+
+
+def first_outlier(drifts: list[LayerDrift]) -> LayerDrift | None:
+    """Return the first drift beyond its limit, in forward order; at one layer the furthest."""
+    beyond = [drift for drift in drifts if not drift.passed]
+    return max((drift for drift in beyond if drift.layer == beyond[0].layer), key=lambda d: d.max, default=None)
+
+
+def check_network(spec: Spec, images: Images, seed: int) -> list[Check]:
+    """Hold either twin's whole float32 net to three times the other's distance from the oracle.
+
+    Three distances each: of all modules' outputs, of all gradients, and of the loss. Over many tensors the distance is
+    the root mean square of their normwise distances, a tensor counting by its size: a small one is few draws of
+    rounding errors, and its distance as random as they are.
+    """
+    start = start_of(spec, images, seed, "float32")
+    passes = {"jax": jax_pass(*start), "torch": torch_pass(*start)}
+    # Where a pre-activation is within rounding of the kink of relu, either side is right, and the gradient jumps from
+    # one to the other; so the oracle takes the twin's side. It moves no number across the kink by more than that
+    # number's own distance from the twin's, which is measured as forward.
+    right = {twin: oracle.run(*start, sides=own.taps) for twin, own in passes.items()}
+    # A float32 number is off by 2⁻²⁴ before anything is computed: below it, which twin is nearer is chance.
+    floor = 2.0**-24
+    # And the loss is one number, so one draw: only what exceeds the unit of its last sum can be compared.
+    loss_floor = floor * float(np.sqrt(start.images.size))
+    distances = {
+        "forward": {twin: max(_distance(p.taps, right[twin].taps), floor) for twin, p in passes.items()},
+        "gradient": {twin: max(_distance(p.gradients, right[twin].gradients), floor) for twin, p in passes.items()},
+        "loss": {
+            twin: max(normwise(p.terms["loss"], right[twin].terms["loss"]), loss_floor) for twin, p in passes.items()
+        },
+    }
+    return [
+        Check("float32 network", f"{twin} {what}", _ratio(pair[twin], pair[other]), FACTOR)
+        for what, pair in distances.items()
+        for twin, other in (("jax", "torch"), ("torch", "jax"))
+    ]
+
+
+def _distance(ours: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
+    """Return the root mean square of the tensors' normwise distances, weighted by their sizes."""
+    if ours.keys() != right.keys() or any(tensor.dtype != np.float32 for tensor in ours.values()):
+        return float("inf")
+    sizes = [tensor.size for tensor in right.values()]
+    squares = [normwise(ours[name], tensor) ** 2 for name, tensor in right.items()]
+    return float(np.sqrt(np.average(squares, weights=sizes)))
+
+
+def _ratio(distance: float, other: float) -> float:
+    # infinitely far is no excuse for a twin that is infinitely far too
+    return distance / other if np.isfinite(other) else float("inf")
