@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.numpy import save as serialize
 
 from ae_core.commands import cli
-from ae_core.commands.menu import menu as commands
+from ae_core.commands import menu as commands
 from ae_core.commands.run import FILES
 from ae_core.data import cans
 from ae_core.files.weights import checksum, load_weights, save_weights
