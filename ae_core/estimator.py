@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike
 from ae_core.data import steps_per_epoch
 from ae_core.errors import UserError
 from ae_core.fitted import Fitted
+from ae_core.latent.codes import VectorCodes
 from ae_core.metrics.reconstruction import log_probability
 from ae_core.metrics.variational import kl_divergence
 from ae_core.rng import generator
 from ae_core.spec import (
     Activation,
-    BernoulliLikelihood,
     DenseBackbone,
-    GaussianBottleneck,
     GaussianLikelihood,
     PlainBottleneck,
     Precision,
@@ -30,9 +29,10 @@ from ae_core.spec import (
 )
 from ae_core.spec.changes import changed, chosen
 from ae_core.system.extras import require
-from ae_core.training.engine import Memory, Trainer
+from ae_core.training.engine import Snapshot, Trainer
 from ae_core.training.initial import check_size, initial_weights
-from ae_core.training.loop import Silence, check_batches, fit, make_steps
+from ae_core.training.loop import Silence, check_batches, train
+from ae_core.training.steps import make_steps
 
 require("sklearn")
 
@@ -50,7 +50,7 @@ class _Past(NamedTuple):
 
     seed: int
     calls: int = 0
-    memory: Memory | None = None
+    snapshot: Snapshot | None = None
 
 
 class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -129,7 +129,7 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             engine = self._model_class.engine
             check_size(engine.shapes(spec))
             seed = self._seed()
-            result = fit(engine, spec, images, images, seed, Silence(), lambda tensors: None)
+            result = train(engine, spec, images, images, seed, Silence(), lambda tensors: None)
         if result.status == "interrupted":
             raise KeyboardInterrupt
         if result.status == "diverged":
@@ -157,30 +157,30 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             _check_range(images, model.spec)
             check_batches(model.spec, len(rows))
         trainer = model.engine.train(model.spec, model.tensors, images)
-        if past.memory is not None:
-            trainer.remember(past.memory)
+        if past.snapshot is not None:
+            trainer.restore(past.snapshot)
         _go_through(trainer, model.spec, len(rows), past)
-        memory = trainer.memory()
-        if not all(np.isfinite(tensor).all() for tensor in memory.tensors.values()):
+        snapshot = trainer.snapshot()
+        if not all(np.isfinite(tensor).all() for tensor in snapshot.tensors.values()):
             rate = model.spec.training.optimizer.learning_rate
             raise ValueError(f"partial_fit: training diverged at learning_rate {rate:g}; expected a lower one")
         self.model_ = self._model_class(model.spec, trainer.tensors())
-        self._past = _Past(past.seed, past.calls + 1, memory)
+        self._past = _Past(past.seed, past.calls + 1, snapshot)
         return self
 
     def transform(self, X: ArrayLike) -> Float[np.ndarray, "N L"]:
         """Return the codes of rows, [N, latent_size]; of a variational model, the means."""
         check_is_fitted(self)
-        return self.model_.inference.encode(_images(self._rows(X, reset=False), self.model_.spec))
+        return self._inference.encode(_images(self._rows(X, reset=False), self.model_.spec))
 
     def inverse_transform(self, X: ArrayLike) -> Rows:
         """Return the rows that codes, [N, latent_size], stand for: probabilities or means."""
         check_is_fitted(self)
         codes = check_array(X, dtype=[np.float64, np.float32], input_name="X")
-        latent = self.model_.spec.bottleneck.latent
+        latent = self.model_.spec.latent_size
         if codes.shape[1] != latent:
             raise ValueError(f"inverse_transform: given {codes.shape[1]} columns; expected {latent}, the latent_size")
-        return self.model_.inference.decode(codes).reshape(len(codes), -1)
+        return self._inference.decode(codes).reshape(len(codes), -1)
 
     def score_samples(self, X: ArrayLike) -> Float[np.ndarray, " N"]:
         """Return log p(x|z) − KL of each row, in nats, at the code z that `transform` gives; greater is better.
@@ -194,9 +194,9 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         with _as_value_error():
             images = _images(self._rows(X, reset=False), spec)
             _check_range(images, spec)
-        model = self.model_.inference
+        model = self._inference
         penalty: Any = 0.0
-        if isinstance(spec.bottleneck, GaussianBottleneck):
+        if spec.bottleneck.has_posterior:
             codes, logvar = model.posterior(images)
             penalty = kl_divergence(codes, logvar).sum(1)
         else:
@@ -231,8 +231,12 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return estimator
 
     @property
+    def _inference(self) -> VectorCodes:
+        return VectorCodes(self.model_.inference, self.model_.spec)
+
+    @property
     def _n_features_out(self) -> int:
-        return self.model_.spec.bottleneck.latent
+        return self.model_.spec.latent_size
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -257,7 +261,7 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         base = _dense(features) if self.spec is None else chosen(self.spec)
         likelihood = None if self.likelihood is None else {"kind": self.likelihood, "reduction": "sum"}
-        latent = base.bottleneck.latent
+        latent = base.latent_size
         variational = None if self.beta is None else {"kind": "gaussian", "latent": latent, "kl_weight": self.beta}
         changes = {
             "likelihood": likelihood,
@@ -278,7 +282,7 @@ class AutoencoderEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             return self.model_, self._past
         spec, seed = self._spec(features), self._seed()
         shapes = check_size(self._model_class.engine.shapes(spec))
-        return self._model_class(spec, initial_weights(shapes, spec.initializer, seed)), _Past(seed)
+        return self._model_class(spec, initial_weights(shapes, spec, seed)), _Past(seed)
 
 
 def _dense(features: int) -> Spec:
@@ -317,9 +321,9 @@ def _images(rows: Rows, spec: Spec) -> Float[np.ndarray, "N H W C"]:
 
 
 def _check_range(rows: np.ndarray, spec: Spec) -> None:
-    if isinstance(spec.likelihood, BernoulliLikelihood) and not (rows.min() >= 0 and rows.max() <= 1):
+    if spec.likelihood.takes_unit_interval and not (rows.min() >= 0 and rows.max() <= 1):
         given = f"numbers from {rows.min():g} to {rows.max():g}"
-        raise ValueError(f"X: given {given}; expected 0 to 1 where the likelihood is bernoulli")
+        raise ValueError(f"X: given {given}; expected 0 to 1 where the likelihood is {spec.likelihood.kind}")
 
 
 @contextmanager

@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 from numpy.typing import ArrayLike
 
-from ae_core.commands.opening import as_data_error, check_between, check_codes
 from ae_core.data import Dataset, split, validate_images
-from ae_core.errors import DataError, SpecError, nearest
+from ae_core.errors import DataError, SpecError, as_data_error, check_between, nearest
 from ae_core.files.weights import check_tensors, load_weights, save_weights
-from ae_core.latent import Prior, Sampler
+from ae_core.latent import Sampler
+from ae_core.latent.codes import VectorCodes, check_codes
 from ae_core.latent.fitting import MAX_DRAWS, fit_sampler
-from ae_core.spec import GaussianBottleneck, Precision, Spec
+from ae_core.spec import Precision, Spec
 from ae_core.spec.changes import changed_training, chosen
 from ae_core.training.engine import Codes, Engine, Inference, Tensors
 from ae_core.training.initial import check_size
-from ae_core.training.loop import Fit, Silence, Watcher, fit
+from ae_core.training.loop import History, Silence, Watcher, train
 from ae_core.training.progress import TrainingProgress
 
 Images = Float[np.ndarray, "N H W C"]
@@ -44,7 +44,7 @@ class Fitted:
 
     engine: ClassVar[Engine]
 
-    def __init__(self, spec: Spec, tensors: Tensors, history: Fit | None = None) -> None:
+    def __init__(self, spec: Spec, tensors: Tensors, history: History | None = None) -> None:
         self.spec = spec
         self.tensors = dict(tensors)
         """The weights, in PyTorch's names and layouts."""
@@ -89,15 +89,15 @@ class Fitted:
         seed = _whole("seed", seed)
         given = _images(images, spec, "images")
         if np.ndim(heldout):
-            train, kept = given, _images(heldout, spec, "heldout")
+            chosen_images, kept = given, _images(heldout, spec, "heldout")
         else:
-            train, kept = (given[part] for part in split(len(given), _fraction(heldout), seed))
+            chosen_images, kept = (given[part] for part in split(len(given), _fraction(heldout), seed))
         watcher: AbstractContextManager[Watcher] = nullcontext(Silence())
         if progress:
             watcher = TrainingProgress(cls.engine.name, spec.training.epochs)
         check_size(cls.engine.shapes(spec))
         with watcher as watching:
-            result = fit(cls.engine, spec, train, kept, seed, watching, lambda tensors: None)
+            result = train(cls.engine, spec, chosen_images, kept, seed, watching, lambda tensors: None)
         if result.status != "finished":
             text = f"training {result.status}: {result.message}; the weights of epoch {result.best_epoch} are kept"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -128,19 +128,19 @@ class Fitted:
         return self.engine.infer(self.spec, self.tensors)
 
     def encode(self, images: ArrayLike) -> Codes:
-        """Return codes, [N, latent]; of a Gaussian bottleneck, the means."""
+        """Return codes, [N, *latent shape]; where a code has a posterior, its mean."""
         return self.inference.encode(_images(images, self.spec, "images"))
 
     def posterior(self, images: ArrayLike) -> tuple[Codes, Codes]:
-        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, latent] each.
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, *latent shape] each.
 
         Raises:
-            SpecError: the bottleneck is not a Gaussian one.
+            SpecError: a code of the model has no posterior.
         """
         return self.inference.posterior(_images(images, self.spec, "images"))
 
     def decode(self, codes: ArrayLike) -> Images:
-        """Return the images that codes, [N, latent], stand for: probabilities or means."""
+        """Return the images that codes, [N, *latent shape], stand for: probabilities or means."""
         return self.inference.decode(check_codes(np.asarray(codes), self.spec, "codes"))
 
     def reconstruct(self, images: ArrayLike) -> Images:
@@ -165,33 +165,39 @@ class Fitted:
         Args:
             count: how many; fewer of the same seed are the first of more.
             seed: of the draws, and of the mixture's fit.
-            sampler: ``prior`` is N(0, I), of a variational autoencoder; ``gaussian``, ``mixture`` and ``box`` are
+            sampler: ``prior`` is the bottleneck's own, where it has one; ``gaussian``, ``mixture`` and ``box`` are
                 fitted to the codes of ``images`` (`ae_core.latent`). When absent, the prior where there is one, else
                 gaussian.
             images: to whose codes a sampler is fitted; those of the training, as a rule.
             components: Gaussians in the mixture.
 
         Raises:
-            SpecError: the prior is asked for, and the bottleneck is a plain one.
+            SpecError: the prior is asked for, and the bottleneck has none.
             DataError: a sampler has no images, or too few.
         """
         count, seed, components = _whole("count", count), _whole("seed", seed), _whole("components", components)
         check_between("count", count, 1, MAX_DRAWS)
-        return self.inference.decode(self._sampler(sampler, images, components, seed).draw(count, seed))
+        return self._vectors.decode(self._sampler(sampler, images, components, seed).draw(count, seed))
+
+    @property
+    def _vectors(self) -> VectorCodes:
+        return VectorCodes(self.inference, self.spec)
 
     def _sampler(self, name: SamplerName | None, images: ArrayLike | None, components: int, seed: int) -> Sampler:
-        variational = isinstance(self.spec.bottleneck, GaussianBottleneck)
-        name = name or ("prior" if variational else "gaussian")
+        prior = self.spec.bottleneck.prior(self.spec.latent_size)
+        name = name or ("gaussian" if prior is None else "prior")
         if name not in get_args(SamplerName):
             raise DataError(f'sampler: given "{name}"; {nearest(str(name), get_args(SamplerName))}')
         if name == "prior":
-            if not variational:
-                raise SpecError(f'sampler: given "prior", which a plain bottleneck does not have; {_FITTED}')
-            return Prior(self.spec.bottleneck.latent)
+            if prior is None:
+                kind = self.spec.bottleneck.kind
+                raise SpecError(f'sampler: given "prior", which a "{kind}" bottleneck does not have; {_FITTED}')
+            return prior
         if images is None:
             raise DataError(f'sampler: given "{name}" and no images; {_FITTED}')
         with as_data_error():
-            return fit_sampler(name, self.encode(images), components, seed)
+            codes = self._vectors.encode(_images(images, self.spec, "images"))
+            return fit_sampler(name, codes, components, seed)
 
     def atlas(
         self,
@@ -212,13 +218,13 @@ class Fitted:
             label_names: what the labels mean, label 0 first.
             shown: the most images to show, evenly chosen; fewer where they are large.
             decoder: ``page`` puts the decoder itself into the page, ``grid`` pictures that it made, which are blended;
-                ``auto`` is page where it fits.
+                ``auto`` is page where it can run the decoder.
 
         Raises:
-            DataError: the images or labels cannot be used, or the decoder is too large for a page that should have it.
+            DataError: the images or labels cannot be used, or the page cannot run the decoder that it should have.
             OutputError: the page would be too large, or cannot be written.
         """
-        from ae_core.atlas.write import MAX_SHOWN, write_page  # Matplotlib, for its colours, takes a while to import
+        from ae_core.atlas.write import MAX_SHOWN, write_atlas  # Matplotlib, for its colours, takes a while to import
 
         check_between("shown", _whole("shown", shown), 1, MAX_SHOWN)
         if decoder not in ("auto", "page", "grid"):
@@ -226,14 +232,14 @@ class Fitted:
         valid = _images(images, self.spec, "images")
         known = None if labels is None else _labels(labels, len(valid), len(label_names))
         data = Dataset("images", valid, known, label_names=tuple(label_names))
-        write_page(Path(path), self.spec, self.tensors, self.inference, data, f"ae_{self.engine.name}", shown, decoder)
+        write_atlas(Path(path), self.spec, self.tensors, self.inference, data, f"ae_{self.engine.name}", shown, decoder)
 
     def __getstate__(self) -> dict[str, Any]:
         # what runs on a device is built again where it is needed
         return {name: value for name, value in vars(self).items() if name != "inference"}
 
     def __repr__(self) -> str:
-        backbone, latents = self.spec.backbone.kind, self.spec.bottleneck.latent
+        backbone, latents = self.spec.backbone.kind, self.spec.latent_size
         shape = "×".join(map(str, self.spec.input_shape))
         return f"<{self.engine.name} {backbone} autoencoder of {shape} images, {latents} latent dimensions>"
 

@@ -20,13 +20,13 @@ from ae_core.system.extras import require
 
 require("jax")
 
+import ae_jax.model.conv  # noqa: E402
+import ae_jax.model.dense  # noqa: E402, F401 (each file registers what it makes)
 from ae_jax.fitted import Fitted as Fitted  # noqa: E402
 from ae_jax.fitted import fit as fit  # noqa: E402
 from ae_jax.model.autoencoder import Autoencoder as Autoencoder  # noqa: E402
 from ae_jax.model.autoencoder import Loss as Loss  # noqa: E402
 from ae_jax.model.autoencoder import build as build  # noqa: E402
-from ae_jax.model.bottleneck import GaussianCode as GaussianCode  # noqa: E402
-from ae_jax.model.bottleneck import PlainCode as PlainCode  # noqa: E402
 from ae_jax.tensors import from_tensors as from_tensors  # noqa: E402
 from ae_jax.tensors import to_tensors as to_tensors  # noqa: E402
 from ae_jax.training import Batch as Batch  # noqa: E402

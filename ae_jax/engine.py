@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
+from ae_core.noise import key as noise_key
 from ae_core.spec import Spec
 from ae_core.system.interrupt import uninterrupted
 from ae_core.training.engine import (
@@ -20,14 +21,21 @@ from ae_core.training.engine import (
     MAX_STEPS,
     RESIDENT_BYTES,
     Codes,
-    Memory,
+    Snapshot,
     Steps,
     Tensors,
     check_posterior,
     check_rows,
 )
 from ae_jax.execution.cpu import configure_cpu
-from ae_jax.execution.dispatch import compiled_inference, compiled_steps, one_at_a_time, program_of, replicated
+from ae_jax.execution.dispatch import (
+    StepInputs,
+    compiled_inference,
+    compiled_steps,
+    one_at_a_time,
+    program_of,
+    replicated,
+)
 from ae_jax.execution.plan import Division, Plan, divide
 from ae_jax.model.autoencoder import Variables, build
 from ae_jax.tensors import from_tensors, to_tensors
@@ -42,17 +50,17 @@ class Inference:
         with _precision(spec):
             self.variables = from_tensors(tensors, spec.training.precision)
 
-    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
-        """Return codes; of a Gaussian bottleneck, the means."""
+    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Codes:
+        """Return codes, [N, *latent shape]; where a code has a posterior, its mean."""
         return self._map("encode", images)
 
     def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
-        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each."""
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, *latent shape] each."""
         check_posterior(self.spec)
         both = self._map("posterior", images)
         return both[:, 0], both[:, 1]
 
-    def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
+    def decode(self, z: Codes) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""
         return self._map("decode", z)
 
@@ -109,7 +117,7 @@ class Trainer:
     def advance(self, steps: Steps) -> dict[str, Float64[np.ndarray, " K"]]:
         """Take steps, wait for them, and return the loss and its terms at each."""
         count = len(steps.sizes)
-        pieces = [Steps(*(a[first : first + self.chunk] for a in steps)) for first in range(0, count, self.chunk)]
+        pieces = [steps.part(first, self.chunk) for first in range(0, count, self.chunk)]
         if len(pieces) == 1:
             return self._dispatch(*self._prepare(pieces[0]))
         logs = []
@@ -122,27 +130,35 @@ class Trainer:
                 logs.append(self._dispatch(*prepared))
         return {name: np.concatenate([log[name] for log in logs]) for name in logs[0]}
 
-    def _prepare(self, steps: Steps) -> tuple[Any, tuple[Any, ...], int]:
-        """Return images, inputs and number of steps of a dispatch, as `compiled_steps` wants them."""
+    def _prepare(self, steps: Steps) -> tuple[Any, StepInputs, int]:
+        """Return images, inputs and number of steps of a dispatch, as `compiled_steps` takes them."""
         precision = self.spec.training.precision
         count, size = steps.indices.shape
         more, filler = self.chunk - count, self.division.rows - size
-        weight = (np.arange(size + filler) < steps.sizes[:, None]).astype(precision)
-        indices, noise = (
-            np.pad(a, ((0, more), (0, filler), *((0, 0),) * (a.ndim - 2))) for a in (steps.indices, steps.noise)
-        )
-        inputs = (
-            indices.astype(np.int32),
-            np.pad(weight, ((0, more), (0, 0))),
-            noise.astype(precision),
-            np.pad(steps.learning_rates, (0, more)).astype(precision),
+
+        def filled(array: np.ndarray, dtype: Any) -> np.ndarray:
+            """Bring [K, …] or [K, B, …] to the size of a dispatch, and of its batches."""
+            rows = ((0, filler),) if array.ndim > 1 else ()
+            return np.pad(array, ((0, more), *rows, *((0, 0),) * (array.ndim - 2))).astype(dtype)
+
+        mask = (np.arange(size + filler) < steps.sizes[:, None]).astype(precision)
+        indices = filled(steps.indices, np.int32)
+        sites = [name for name in self.spec.noise_sites if name not in steps.noise]
+        inputs = StepInputs(
+            indices,
+            np.pad(mask, ((0, more), (0, 0))),
+            {site: filled(values, precision) for site, values in steps.noise.items()},
+            filled(steps.learning_rates, precision),
+            {name: filled(values, precision) for name, values in steps.coefficients.items()},
+            filled(steps.numbers, np.uint32),
+            {site: np.array(noise_key(steps.seed, site), np.uint32) for site in sites},
         )
         if self.resident is not None:
             return self.resident, inputs, count
         images = self.images[indices.reshape(-1)].astype(precision, copy=False)
         with _precision(self.spec):
             images = self._everywhere(images)
-        return images, (np.arange(indices.size, dtype=np.int32).reshape(indices.shape), *inputs[1:]), count
+        return images, inputs._replace(indices=np.arange(indices.size, dtype=np.int32).reshape(indices.shape)), count
 
     def compiled(self, steps: Steps) -> Any:
         """Return the program that such steps run in, a `jax.stages.Compiled`: its text, its cost, its memory."""
@@ -151,7 +167,7 @@ class Trainer:
         with _precision(self.spec):
             return run.lower(self.state, images, inputs, count).compile()
 
-    def _dispatch(self, images: Any, inputs: tuple[Any, ...], count: int) -> dict[str, Float64[np.ndarray, " K"]]:
+    def _dispatch(self, images: Any, inputs: StepInputs, count: int) -> dict[str, Float64[np.ndarray, " K"]]:
         with _precision(self.spec):
             run = compiled_steps(self.program, self.division, self.plan.plain_convolutions)
             # the old state is gone once it is handed over, so the new one has to arrive; and nothing may be under way
@@ -169,15 +185,14 @@ class Trainer:
         """Return a copy of the present weights."""
         return to_tensors(self.state.variables)
 
-    def memory(self) -> Memory:
+    def snapshot(self) -> Snapshot:
         """Return a copy of all that training changes."""
-        return Memory(int(self.state.step), export_state(self.state))
+        return Snapshot(int(self.state.step), export_state(self.spec, self.state))
 
-    def remember(self, memory: Memory) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on from there, as the training would have that it was taken from."""
         with _precision(self.spec):
-            precision = self.spec.training.precision
-            self.state = self._everywhere(import_state(self.state, memory.tensors, memory.step, precision))
+            self.state = self._everywhere(import_state(self.spec, self.state, snapshot.tensors, snapshot.step))
 
 
 class JaxEngine:
@@ -224,9 +239,9 @@ def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str,
     program = program_of(spec, train=False)
     with _precision(spec):
         for division, given, part, size in _batches(spec, variables, images):
-            weight = (np.arange(len(part)) < size).astype(part.dtype)
+            mask = (np.arange(len(part)) < size).astype(part.dtype)
             with one_at_a_time:
-                sums = jax.device_get(compiled_inference(program, "evaluate", division)(given, part, weight))
+                sums = jax.device_get(compiled_inference(program, "evaluate", division)(given, part, mask))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(np.asarray(value, np.float64).sum())
     return {name: total / len(images) for name, total in totals.items()}

@@ -5,6 +5,7 @@ The learning rate is an argument of each training step, so that both twins recei
 
 import math
 from collections.abc import Mapping
+from functools import singledispatch
 from typing import Any
 
 import jax
@@ -13,24 +14,64 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ae_core.spec import SGD, AdamW, Precision, Training
+from ae_core.spec import SGD, Adam, AdamW, Optimizer, Precision, Training, missing
 from ae_jax.tensors import from_tensors, to_tensors
-
-_SLOTS = {"exp_avg": "mu", "exp_avg_sq": "nu", "momentum_buffer": "trace"}
-"""PyTorch's names of what an optimiser remembers, and Optax's."""
 
 
 def make_optimizer(training: Training) -> optax.GradientTransformation:
     """Return the transformation from gradients to the direction to go against, one learning rate far."""
-    optimizer = training.optimizer
-    if isinstance(optimizer, SGD):
-        # without momentum there is nothing to remember, in PyTorch too
-        momentum = optimizer.momentum
-        direction = optax.trace(decay=momentum, nesterov=False) if momentum else optax.identity()
-    else:
-        direction = _scale_by_adam(optimizer.b1, optimizer.b2, optimizer.eps)
-    decay = optax.add_decayed_weights(optimizer.weight_decay) if isinstance(optimizer, AdamW) else optax.identity()
-    return optax.chain(clip_by_global_norm(training.clip_norm), direction, decay)
+    return optax.chain(clip_by_global_norm(training.clip_norm), make_direction(training.optimizer))
+
+
+@singledispatch
+def make_direction(optimizer: Optimizer) -> optax.GradientTransformation:
+    """Return the transformation from clipped gradients to the direction to go against, one learning rate far.
+
+    What it remembers from step to step are fields of its state, trees like the parameters, see `slots_of`, and where it
+    has one the number of steps, in ``count``.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("ae_jax", "make_direction", optimizer)
+
+
+@singledispatch
+def slots_of(optimizer: Optimizer) -> Mapping[str, str]:
+    """Return PyTorch's names of what an optimiser remembers, and those of the fields in the state of its direction.
+
+    Raises:
+        MissingError: none are registered for this kind.
+    """
+    raise missing("ae_jax", "slots_of", optimizer)
+
+
+@make_direction.register
+def _adam(optimizer: Adam) -> optax.GradientTransformation:
+    return scale_by_adam(optimizer.b1, optimizer.b2, optimizer.eps)
+
+
+@make_direction.register
+def _adamw(optimizer: AdamW) -> optax.GradientTransformation:
+    adam = scale_by_adam(optimizer.b1, optimizer.b2, optimizer.eps)
+    return optax.chain(adam, optax.add_decayed_weights(optimizer.weight_decay))
+
+
+@make_direction.register
+def _sgd(optimizer: SGD) -> optax.GradientTransformation:
+    # without momentum there is nothing to remember, in PyTorch too
+    return optax.trace(decay=optimizer.momentum, nesterov=False) if optimizer.momentum else optax.identity()
+
+
+@slots_of.register(Adam)
+@slots_of.register(AdamW)
+def _moments_of_adam(optimizer: Optimizer) -> Mapping[str, str]:
+    return {"exp_avg": "mu", "exp_avg_sq": "nu"}
+
+
+@slots_of.register
+def _velocity_of_sgd(optimizer: SGD) -> Mapping[str, str]:
+    return {"momentum_buffer": "trace"} if optimizer.momentum else {}
 
 
 def clip_by_global_norm(max_norm: float | None) -> optax.GradientTransformation:
@@ -38,30 +79,32 @@ def clip_by_global_norm(max_norm: float | None) -> optax.GradientTransformation:
     return optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm)
 
 
-def moments(state: Any) -> dict[str, np.ndarray]:
+def moments(optimizer: Optimizer, state: Any) -> dict[str, np.ndarray]:
     """Return what the optimiser remembers, under PyTorch's names: ``exp_avg.…``, ``momentum_buffer.…``."""
-    found = {slot: optax.tree_utils.tree_get(state, key) for slot, key in _SLOTS.items()}
     return {
         f"{slot}.{name}": tensor
-        for slot, tree in found.items()
-        if tree is not None
-        for name, tensor in to_tensors({"params": tree}).items()
+        for slot, field in slots_of(optimizer).items()
+        for name, tensor in to_tensors({"params": optax.tree_utils.tree_get(state, field)}).items()
     }
 
 
-def with_moments(state: Any, tensors: Mapping[str, np.ndarray], step: int, precision: Precision) -> Any:
+def with_moments(
+    optimizer: Optimizer, state: Any, tensors: Mapping[str, np.ndarray], step: int, precision: Precision
+) -> Any:
     """Return the optimiser's state with what `moments` gave after so many steps; other tensors are left out."""
     found: dict[str, Any] = {}
-    for slot, key in _SLOTS.items():
+    for slot, field in slots_of(optimizer).items():
         own = {name.removeprefix(f"{slot}."): t for name, t in tensors.items() if name.startswith(f"{slot}.")}
         if own:
-            found[key] = from_tensors(own, precision)["params"]
-    if "mu" in found:
+            found[field] = from_tensors(own, precision)["params"]
+    if optax.tree_utils.tree_get(state, "count") is not None:
         found["count"] = jnp.asarray(step, jnp.int32)
     return optax.tree_utils.tree_set(state, **found)
 
 
-def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Return Adam's direction, m̂ / (√v̂ + eps), with bias corrections that are exact in float32 too."""
+
     # optax.scale_by_adam works out 1 − b2ᵗ in float32, which is off by 1e-5 in the first steps; the same number by
     # expm1, from a logarithm taken in float64, is exact to the last bit or two
     def correction(decay: float, count: Int[Array, ""], dtype: Any) -> Float[Array, ""]:

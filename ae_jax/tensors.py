@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ae_core.files.weights import is_state
 from ae_core.spec import Precision
+
+STATE = "state"
+"""Flax's collection of what training changes without a gradient; see `ae_core.files.weights.is_state`."""
 
 
 def tensor_shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -34,10 +38,10 @@ def from_tensors(tensors: Mapping[str, np.ndarray], precision: Precision) -> dic
     """
     if precision == "float64" and not jax.config.read("jax_enable_x64"):
         raise ValueError("float64 needs JAX's 64-bit mode: call inside `with jax.enable_x64(True):`")
-    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    variables: dict[str, Any] = {"params": {}, STATE: {}}
     for name, tensor in tensors.items():
         *path, last = re.sub(r"\.(\d+)\.", r"_\1.", name).split(".")
-        node = variables["batch_stats" if last.startswith("running_") else "params"]
+        node = variables[STATE if is_state(name) else "params"]
         for key in path:
             node = node.setdefault(key, {})
         node[last] = jnp.asarray(tensor.transpose(_jax_axes(tensor.ndim)), dtype=precision)
@@ -45,7 +49,7 @@ def from_tensors(tensors: Mapping[str, np.ndarray], precision: Precision) -> dic
 
 
 def _leaves(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path((variables["params"], variables.get("batch_stats", {}))):
+    for path, leaf in jax.tree_util.tree_leaves_with_path((variables["params"], variables.get(STATE, {}))):
         yield re.sub(r"_(\d+)\.", r".\1.", ".".join(key.key for key in path[1:])), leaf
 
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ae_core.spec import Precision
+from ae_core.spec import Spec
 from ae_jax.execution.compiler import after
-from ae_jax.execution.gradients import Gradients, whole_batch
-from ae_jax.model.autoencoder import Autoencoder, Variables
-from ae_jax.model.layers import SampleWeight
+from ae_jax.execution.gradients import Gradients, Inputs, whole_batch
+from ae_jax.model.autoencoder import NO_NOISE, Autoencoder, Variables
+from ae_jax.model.bottleneck import Coefficients, Noise
+from ae_jax.model.norm import Mask
 from ae_jax.optim import make_optimizer, moments, with_moments
-from ae_jax.tensors import from_tensors, tensor_shapes, to_tensors
+from ae_jax.tensors import STATE, from_tensors, tensor_shapes, to_tensors
 
 
 class State(NamedTuple):
@@ -29,12 +30,15 @@ class Batch(NamedTuple):
     """One step's input; all randomness is in it."""
 
     images: Float[Array, "B H W C"]
-    noise: Float[Array, "B L"]
-    learning_rate: Float[Array, ""]
-    weight: SampleWeight | None = None
+    learning_rate: float | Float[Array, ""]
+    noise: Noise = NO_NOISE
+    """By the name of its site, as the spec's `noise_sites` are; `ae_jax.noise.draw` makes some."""
+    coefficients: Coefficients | None = None
+    """Of the spec, at this step; what they come to in the end when absent."""
+    mask: Mask | None = None
     """0 for samples that only fill up a shorter batch; 1 for all when absent."""
-    total: Float[Array, ""] | None = None
-    """Sum of the weights of the whole batch, where this is a device's share of it."""
+    samples: Float[Array, ""] | None = None
+    """Samples of the whole batch, where this is a device's share of it."""
 
 
 class TrainingFunctions(NamedTuple):
@@ -56,23 +60,27 @@ def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> Tra
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
         params = state.variables["params"]
-        grads, result = gradients(model, state.variables, batch.images, batch.noise, batch.weight, batch.total)
-        direction, memory = optimizer.update(grads, state.optimizer, params)
+        inputs = Inputs(batch.images, batch.noise, batch.coefficients, batch.mask, batch.samples)
+        grads, result = gradients(model, state.variables, inputs)
+        direction, moved = optimizer.update(grads, state.optimizer, params)
         learning_rate = after(batch.learning_rate, grads)
         params = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
-        variables = {"params": params, "batch_stats": result.batch_stats}
-        return State(state.step + 1, variables, memory), {"loss": result.total, **result.terms}
+        return State(state.step + 1, {"params": params, STATE: result.state}, moved), {
+            "loss": result.total,
+            **result.terms,
+        }
 
     return TrainingFunctions(init, step)
 
 
-def export_state(state: State) -> dict[str, np.ndarray]:
-    """Return parameters, running statistics and moments under PyTorch's names; moments begin with their slot."""
-    return {**to_tensors(state.variables), **moments(state.optimizer)}
+def export_state(spec: Spec, state: State) -> dict[str, np.ndarray]:
+    """Return parameters, state and moments under PyTorch's names; moments begin with their slot."""
+    return {**to_tensors(state.variables), **moments(spec.training.optimizer, state.optimizer)}
 
 
-def import_state(state: State, tensors: Mapping[str, np.ndarray], step: int, precision: Precision) -> State:
+def import_state(spec: Spec, state: State, tensors: Mapping[str, np.ndarray], step: int) -> State:
     """Return the state with what `export_state` gave after so many steps, in this twin or the other."""
     own = {name: tensors[name] for name in tensor_shapes(state.variables)}
-    memory = with_moments(state.optimizer, tensors, step, precision)
-    return State(jnp.asarray(step, jnp.int32), from_tensors(own, precision), memory)
+    precision = spec.training.precision
+    restored = with_moments(spec.training.optimizer, state.optimizer, tensors, step, precision)
+    return State(jnp.asarray(step, jnp.int32), from_tensors(own, precision), restored)

@@ -11,13 +11,13 @@ from ae_core.system.extras import require
 
 require("torch")
 
+import ae_torch.model.conv  # noqa: E402
+import ae_torch.model.dense  # noqa: E402, F401 (each file registers what it makes)
 from ae_torch.fitted import Fitted as Fitted  # noqa: E402
 from ae_torch.fitted import fit as fit  # noqa: E402
 from ae_torch.model.autoencoder import Autoencoder as Autoencoder  # noqa: E402
 from ae_torch.model.autoencoder import Loss as Loss  # noqa: E402
 from ae_torch.model.autoencoder import build as build  # noqa: E402
-from ae_torch.model.bottleneck import GaussianCode as GaussianCode  # noqa: E402
-from ae_torch.model.bottleneck import PlainCode as PlainCode  # noqa: E402
 from ae_torch.tensors import from_tensors as from_tensors  # noqa: E402
 from ae_torch.tensors import to_tensors as to_tensors  # noqa: E402
 from ae_torch.training import Batch as Batch  # noqa: E402

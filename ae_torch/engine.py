@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from ae_core.noise import key as noise_key
 from ae_core.spec import Spec
 from ae_core.training.engine import (
     CHUNK_BYTES,
@@ -15,7 +17,7 @@ from ae_core.training.engine import (
     MAX_STEPS,
     RESIDENT_BYTES,
     Codes,
-    Memory,
+    Snapshot,
     Steps,
     Tensors,
     check_posterior,
@@ -23,8 +25,12 @@ from ae_core.training.engine import (
 )
 from ae_torch.execution.variants import Variant, choose, compiled, laid_out, with_variant
 from ae_torch.model.autoencoder import Autoencoder
+from ae_torch.noise import draw
 from ae_torch.tensors import from_tensors, to_tensors
 from ae_torch.training import Batch, State, export_state, import_state, make_training
+
+NOISE_NUMBERS = 2**16
+"""Noise is made for so many steps at once that it comes to about so many numbers at a site; they fit a core's cache."""
 
 
 class Inference:
@@ -35,25 +41,26 @@ class Inference:
 
     def __init__(self, spec: Spec, tensors: Tensors, variant: Variant | None = None) -> None:
         self.spec = spec
-        variant = variant or choose(spec, 0)
-        self.model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()).eval(), variant)
+        model = from_tensors(Autoencoder(spec), tensors).to(device_of_training()).eval()
+        variant = variant or choose(model, 0)
+        self.model = laid_out(model, variant)
         self.at_once = variant.micro_batch or INFERENCE_BATCH
         self._encode = compiled(lambda x: self.model.encode(x).z, variant)
-        self._posterior = compiled(lambda x: torch.stack(self.model.encode(x)[:2], 1), variant)
+        self._posterior = compiled(self._mean_and_logvar, variant)
         self._decode = compiled(lambda z: self.model.decode(z), variant)
         self._reconstruct = compiled(lambda x: self.model.reconstruct(x), variant)
 
-    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
-        """Return codes; of a Gaussian bottleneck, the means."""
+    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Codes:
+        """Return codes, [N, *latent shape]; where a code has a posterior, its mean."""
         return self._map(self._encode, images)
 
     def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
-        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each."""
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, *latent shape] each."""
         check_posterior(self.spec)
         both = self._map(self._posterior, images)
         return both[:, 0], both[:, 1]
 
-    def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
+    def decode(self, z: Codes) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""
         return self._map(self._decode, z)
 
@@ -64,6 +71,10 @@ class Inference:
     def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
         """Return the loss and its terms, averaged over the images, without noise and with running statistics."""
         return _evaluate(self.model, images)
+
+    def _mean_and_logvar(self, x: Tensor) -> Tensor:
+        code: Any = self.model.encode(x)
+        return torch.stack([code.mean, code.logvar], 1)
 
     @torch.inference_mode()
     def _map(self, function: Callable[[Tensor], Tensor], array: np.ndarray) -> np.ndarray:
@@ -91,8 +102,9 @@ class Trainer:
         if images.size * np.dtype(spec.training.precision).itemsize <= RESIDENT_BYTES:
             self.resident = _tensor(spec, images)
         steps = -(-len(images) // spec.training.batch_size)
-        variant = variant or choose(spec, steps * spec.training.epochs)
-        model = laid_out(from_tensors(Autoencoder(spec), tensors).to(_device()), variant)
+        model = from_tensors(Autoencoder(spec), tensors).to(device_of_training())
+        variant = variant or choose(model, steps * spec.training.epochs)
+        model = laid_out(model, variant)
         self.training = make_training(model)
         self.state: State = self.training.init(model)
         with_variant(model, self.state.optimizer, variant)
@@ -102,14 +114,35 @@ class Trainer:
     def advance(self, steps: Steps) -> dict[str, Float64[np.ndarray, " K"]]:
         """Take steps, wait for them, and return the loss and its terms at each."""
         logs: dict[str, list[Tensor]] = {}
-        for indices, size, noise, learning_rate in zip(*steps, strict=True):
-            chosen = indices[:size]
+        for row, (size, noise) in enumerate(zip(steps.sizes, self._noise(steps), strict=True)):
+            chosen = steps.indices[row, :size]
             images = _tensor(self.spec, self.images[chosen]) if self.resident is None else self.resident[chosen]
-            batch = Batch(images, _tensor(self.spec, noise[:size]), float(learning_rate))
+            coefficients = {name: float(values[row]) for name, values in steps.coefficients.items()}
+            own = {site: values[:size] for site, values in noise.items()}
+            batch = Batch(images, float(steps.learning_rates[row]), own, coefficients)
             self.state, terms = self.training.step(self.state, batch)
             for name, value in terms.items():
                 logs.setdefault(name, []).append(value)
         return {name: torch.stack(values).cpu().numpy().astype(np.float64) for name, values in logs.items()}
+
+    def _noise(self, steps: Steps) -> Iterator[dict[str, Tensor]]:
+        """Yield the noise of each step by site, [B, *shape]: the caller's own, or what is made here.
+
+        It is made for several steps at once: where there is little of it, its time is that of some eighty calls.
+        """
+        precision, device = self.spec.training.precision, device_of_training()
+        count, rows = steps.indices.shape
+        sites = {name: site for name, site in self.spec.noise_sites.items() if name not in steps.noise}
+        keys = {name: noise_key(steps.seed, name) for name in sites}
+        at_once = max(1, NOISE_NUMBERS // max((rows * site.size for site in sites.values()), default=1))
+        dtype = getattr(torch, precision)
+        for first in range(0, count, at_once):
+            part = steps.part(first, at_once)
+            numbers = torch.from_numpy(part.numbers).to(device)
+            made = {n: draw(s, keys[n], numbers, rows, dtype=dtype, device=device) for n, s in sites.items()}
+            made |= {site: _tensor(self.spec, values) for site, values in part.noise.items()}
+            for row in range(len(part.sizes)):
+                yield {site: values[row] for site, values in made.items()}
 
     def evaluate(self, images: Float[np.ndarray, "N H W C"]) -> dict[str, float]:
         """Return the loss and its terms, as `Inference.evaluate` does, at the present weights."""
@@ -119,13 +152,13 @@ class Trainer:
         """Return a copy of the present weights."""
         return to_tensors(self.state.model)
 
-    def memory(self) -> Memory:
+    def snapshot(self) -> Snapshot:
         """Return a copy of all that training changes."""
-        return Memory(int(self.state.step), export_state(self.state))
+        return Snapshot(int(self.state.step), export_state(self.spec, self.state))
 
-    def remember(self, memory: Memory) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on from there, as the training would have that it was taken from."""
-        self.state = import_state(self.state, memory.tensors, memory.step)
+        self.state = import_state(self.spec, self.state, snapshot.tensors, snapshot.step)
 
 
 class TorchEngine:
@@ -139,7 +172,7 @@ class TorchEngine:
 
     def environment(self) -> dict[str, str]:
         """Return versions, device and the state of float32 products."""
-        device = _device()
+        device = device_of_training()
         return {
             "torch": version("torch"),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -178,10 +211,11 @@ def _batches(spec: Spec, array: np.ndarray, size: int = INFERENCE_BATCH) -> Iter
 
 
 def _tensor(spec: Spec, array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(spec.training.precision)).to(_device())
+    return torch.from_numpy(array.astype(spec.training.precision)).to(device_of_training())
 
 
-def _device() -> torch.device:
+def device_of_training() -> torch.device:
+    """Return where the twin trains: on a GPU where PyTorch sees one, with full float32 products."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # float32 means float32: by default cuDNN's convolutions may use TF32

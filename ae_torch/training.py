@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ae_torch.model.autoencoder import Autoencoder
+from ae_core.spec import Spec
+from ae_torch.model.autoencoder import NO_NOISE, Autoencoder
+from ae_torch.model.bottleneck import Coefficients, Noise
 from ae_torch.optim import clip_by_global_norm, make_optimizer, moments, with_moments
 from ae_torch.tensors import from_tensors, tensor_shapes, to_tensors
 
@@ -25,8 +27,11 @@ class Batch(NamedTuple):
     """One step's input; all randomness is in it."""
 
     images: Float[Tensor, "B H W C"]
-    noise: Float[Tensor, "B L"]
     learning_rate: float
+    noise: Noise = NO_NOISE
+    """By the name of its site, as the spec's `noise_sites` are; `ae_torch.noise.draw` makes some."""
+    coefficients: Coefficients | None = None
+    """Of the spec, at this step; what they come to in the end when absent."""
 
 
 class TrainingFunctions(NamedTuple):
@@ -41,14 +46,14 @@ def make_training(model: Autoencoder) -> TrainingFunctions:
     training = model.spec.training
 
     def init(model: Autoencoder) -> State:
-        return State(0, model, make_optimizer(training, model.parameters()))
+        return State(0, model, make_optimizer(training.optimizer, model.parameters()))
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Tensor]]:
         model, optimizer = state.model, state.optimizer
         if not model.training:  # to say so goes through all modules, which a small model's step would feel
             model.train()
         optimizer.zero_grad(set_to_none=True)
-        result = model.loss(batch.images, batch.noise)
+        result = model.loss(batch.images, batch.noise, batch.coefficients)
         result.total.backward()
         clip_by_global_norm(model.parameters(), training.clip_norm)
         for group in optimizer.param_groups:
@@ -60,12 +65,12 @@ def make_training(model: Autoencoder) -> TrainingFunctions:
     return TrainingFunctions(init, step)
 
 
-def export_state(state: State) -> dict[str, np.ndarray]:
-    """Return parameters, running statistics and moments; moments begin with their slot."""
-    return {**to_tensors(state.model), **moments(state.model, state.optimizer)}
+def export_state(spec: Spec, state: State) -> dict[str, np.ndarray]:
+    """Return parameters, state and moments; moments begin with their slot."""
+    return {**to_tensors(state.model), **moments(spec.training.optimizer, state.model, state.optimizer)}
 
 
-def import_state(state: State, tensors: Mapping[str, np.ndarray], step: int) -> State:
+def import_state(spec: Spec, state: State, tensors: Mapping[str, np.ndarray], step: int) -> State:
     """Return the state, set to what `export_state` gave after so many steps, in this twin or the other."""
     model = from_tensors(state.model, {name: tensors[name] for name in tensor_shapes(state.model)})
-    return State(step, model, with_moments(model, state.optimizer, tensors, step))
+    return State(step, model, with_moments(spec.training.optimizer, model, state.optimizer, tensors, step))

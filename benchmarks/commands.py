@@ -1,7 +1,8 @@
 """The commands of ``python -m benchmarks`` beside the main job, which it is without any."""
 
 from ae_core.commands.cli import require_extras
-from ae_core.commands.shell import parse
+from ae_core.commands.shell import parse, take_plugins
+from ae_core.spec.plugins import load_plugins
 from benchmarks import NAME
 
 COMMANDS = ("race", "report", "compare")
@@ -17,9 +18,10 @@ def run_command(argv: list[str]) -> int:
     Raises:
         UserError: they ask for something that cannot be.
     """
+    argv = take_plugins(argv)
     name = argv[0] if argv and argv[0] in COMMANDS else None
     if name == "race":
-        require_extras("jax", "torch")
+        _require_twins()
         from benchmarks.race.run import Race, run_race
 
         return run_race(parse(Race, f"{NAME} race", argv[1:]))
@@ -31,7 +33,15 @@ def run_command(argv: list[str]) -> int:
         from benchmarks.report.compare import Compare, run_compare
 
         return run_compare(parse(Compare, f"{NAME} compare", argv[1:]))
-    require_extras("jax", "torch")
+    _require_twins()
     from benchmarks.main_job.job import MainJob, run_main_job
 
     return run_main_job(parse(MainJob, NAME, argv, HELP))
+
+
+def _require_twins() -> None:
+    """Refuse to go on without both frameworks, and load both halves of each plugin."""
+    twins = ("jax", "torch")
+    require_extras(*twins)
+    for twin in twins:
+        load_plugins((), twin)

@@ -1,4 +1,8 @@
-"""What goes into and comes out of every layer of a twin, forward and backward, in one training-mode pass."""
+"""What goes into and comes out of every layer of a twin, forward and backward, in one training-mode pass.
+
+Layers are those of the oracle. Most are modules, which are watched by name; what comes to the others is what the layers
+before them gave, and the oracle says where their output shows.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,24 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import linen
-from jaxtyping import Float
 
 import ae_jax
 import ae_torch
 import ae_torch.engine
-from ae_core.spec import GaussianBottleneck, Spec
+from ae_core.spec import Spec
 from ae_core.training.engine import Tensors
-from ae_jax.model import bottleneck as jax_bottleneck
-from ae_jax.model import layers as jax_layers
-from ae_torch.model import bottleneck as torch_bottleneck
-from ae_torch.model import layers as torch_layers
+from parity_tests.oracle import bottleneck
+from parity_tests.oracle.model import LOSS, PENALTY, Net, flows, net_of, parameters_of
+from parity_tests.twins import Arrays, Images, Noise, flat, jax_noise, outside, torch_tensor
 
-Images = Float[np.ndarray, "B H W C"]
-Noise = Float[np.ndarray, "B L"]
-Arrays = dict[str, np.ndarray]
+BOTTLENECK = bottleneck.NAME
 
-LEAVES = ("Linear", "Conv", "ConvTranspose", "BatchNorm", "GroupNorm", "LayerNorm")
-HEAD = "encoder.bottleneck"
+
+class Start(NamedTuple):
+    """Weights and one batch, as both twins and the oracle start from them."""
+
+    spec: Spec
+    tensors: Tensors
+    images: Images
+    noise: Noise
 
 
 class Captured(NamedTuple):
@@ -35,14 +41,17 @@ class Captured(NamedTuple):
     y: np.ndarray
     dy: np.ndarray
     """Gradient of the loss by y."""
-    dx: np.ndarray
-    """Gradient of the loss by x, as far as it goes through this layer."""
+    dx: np.ndarray | None
+    """Gradient of the loss by x, as far as it goes through this layer; None where the twin does not tell it apart."""
     gradients: Arrays
     """By the layer's parameters, in PyTorch's layout."""
 
 
 class _Traces(NamedTuple):
-    """Values and their gradients under the names ``MODULE:in`` and ``MODULE:out``; of a block only ``out``."""
+    """Values and their gradients under ``MODULE:in`` and ``MODULE``, or ``bottleneck:FIELD``.
+
+    What goes in is there of modules that are a layer, and of the encoder.
+    """
 
     values: Arrays
     gradients: Arrays
@@ -51,17 +60,23 @@ class _Traces(NamedTuple):
     terms: Arrays
 
 
+def _watched(net: Net) -> tuple[set[str], set[str]]:
+    """Return the names of modules that are a layer, and of all whose output is shown."""
+    whole = {leaf.name for leaf in net.leaves if leaf.output is None}
+    return whole, whole | {leaf.shown for leaf in net.leaves if ":" not in leaf.shown} | {"encoder", "decoder"}
+
+
 def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> dict[str, Captured]:
     """Run the JAX twin, compiled as a whole, and return every layer's part by name.
 
     A zero is added to each value, and the loss differentiated by it.
     """
-    precision = spec.training.precision
-    kinds = tuple(getattr(jax_layers, name) for name in LEAVES)
+    precision, net = spec.training.precision, net_of(spec)
+    whole, shown = _watched(net)
     with jax.enable_x64(precision == "float64"):
         model = ae_jax.build(spec)
         variables = ae_jax.from_tensors(tensors, precision)
-        x, eps = jnp.asarray(images, precision), jnp.asarray(noise, precision)
+        x, eps = jnp.asarray(images, precision), jax_noise(noise, precision)
 
         def loss(params: Any, zeros: dict[str, Any]) -> Any:
             values: dict[str, Any] = {}
@@ -71,16 +86,15 @@ def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> d
                 return values[name]
 
             def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-                module = context.module
                 if context.method_name != "__call__":
                     return call(*args, **kwargs)
-                name = _dotted(module.path)
-                if isinstance(module, kinds):
-                    return see(f"{name}:out", call(see(f"{name}:in", args[0]), *args[1:], **kwargs))
+                name = _dotted(context.module.path)
+                if name in whole or name == "encoder":
+                    args = (see(f"{name}:in", args[0]), *args[1:])
                 result = call(*args, **kwargs)
-                if isinstance(module, jax_bottleneck.GaussianHead):
-                    return result._replace(z=see(f"{name}:out", result.z))
-                return see(f"{name}:out", result) if _is_block(name) or name == "decoder" else result
+                if name == BOTTLENECK:
+                    return result._replace(**{f: see(f"{name}:{f}", v) for f, v in result._asdict().items()})
+                return see(name, result) if name in shown else result
 
             with linen.intercept_methods(intercept):
                 result = model.loss({**variables, "params": params}, x, eps)
@@ -93,7 +107,9 @@ def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> d
         (by_params, by_values), (values, terms) = run(params, zeros)
         numpy = lambda tree: {name: np.asarray(value) for name, value in tree.items()}  # noqa: E731
         parameters = ae_jax.to_tensors({"params": by_params})
-    return _assemble(spec, _Traces(numpy(values), numpy(by_values), parameters, numpy(terms)))
+    return _assemble(
+        Start(spec, tensors, images, noise), net, _Traces(numpy(values), numpy(by_values), parameters, numpy(terms))
+    )
 
 
 def _dotted(path: tuple[str, ...]) -> str:
@@ -104,77 +120,91 @@ def _dotted(path: tuple[str, ...]) -> str:
 
 def capture_torch(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> dict[str, Captured]:
     """Run the PyTorch twin and return every layer's part by name."""
-    kinds = tuple(getattr(torch_layers, name) for name in LEAVES)
-    device = ae_torch.engine._device()  # where the twin trains
-    model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train().to(device)
+    net = net_of(spec)
+    whole, shown = _watched(net)
+    model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train().to(ae_torch.engine.device_of_training())
     values: Arrays = {}
     gradients: Arrays = {}
 
-    def see(target: Arrays, name: str, value: torch.Tensor) -> None:
-        # the decoder's own output is [B, H, W, C] already
-        inner = value.ndim == 4 and name != "decoder:out"
-        target[name] = (value.detach().movedim(1, -1) if inner else value.detach()).cpu().numpy()
+    def see(target: Arrays, name: str, place: str, value: torch.Tensor) -> None:
+        target[place] = outside(name, value.detach()).cpu().numpy()
 
     def watch(name: str, module: torch.nn.Module) -> None:
-        leaf = isinstance(module, kinds)
-
         def forward(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            if leaf:
-                see(values, f"{name}:in", inputs[0])
-            see(values, f"{name}:out", output)
+            if name in whole:
+                see(values, name, f"{name}:in", inputs[0])
+            see(values, name, name, output)
 
         def backward(module: torch.nn.Module, by_input: Any, by_output: Any) -> None:
-            if leaf:
-                see(gradients, f"{name}:in", by_input[0])
-            see(gradients, f"{name}:out", by_output[0])
+            if name in whole:
+                see(gradients, name, f"{name}:in", by_input[0])
+            see(gradients, name, name, by_output[0])
 
         module.register_forward_hook(forward)
         module.register_full_backward_hook(backward)
 
-    def watch_code(module: torch.nn.Module, inputs: Any, output: torch_bottleneck.GaussianCode) -> None:
-        see(values, f"{HEAD}:out", output.z)
-        output.z.register_hook(lambda gradient: see(gradients, f"{HEAD}:out", gradient))
+    def watch_images(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        see(values, "encoder", "encoder:in", inputs[0])
+        inputs[0].register_hook(lambda gradient: see(gradients, "encoder", "encoder:in", gradient))
+
+    def watch_code(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        for place, value in flat(BOTTLENECK, output):
+            see(values, BOTTLENECK, place, value)
+        output.z.register_hook(lambda gradient: see(gradients, BOTTLENECK, f"{BOTTLENECK}:z", gradient))
 
     for name, module in model.named_modules():
-        if isinstance(module, kinds) or _is_block(name) or name == "decoder":
+        if name in shown:
             watch(name, module)
-        elif isinstance(module, torch_bottleneck.GaussianHead):
-            module.register_forward_hook(watch_code)
-    precision = getattr(torch, spec.training.precision)
-    x, eps = (torch.from_numpy(array).to(device, precision) for array in (images, noise))
+    model.encoder.register_forward_hook(watch_images)
+    model.bottleneck.register_forward_hook(watch_code)
     # a hook on the first layer sees no gradient by an input that wants none
-    result = model.loss(x.requires_grad_(), eps)
+    x = torch_tensor(spec, images).requires_grad_()
+    result = model.loss(x, {site: torch_tensor(spec, array) for site, array in noise.items()})
     result.total.backward()
     parameters = {name: p.grad.cpu().numpy() for name, p in model.named_parameters() if p.grad is not None}
     terms = {name: value.detach().cpu().numpy() for name, value in {"loss": result.total, **result.terms}.items()}
-    return _assemble(spec, _Traces(values, gradients, parameters, terms))
+    return _assemble(Start(spec, tensors, images, noise), net, _Traces(values, gradients, parameters, terms))
 
 
-def _is_block(name: str) -> bool:
-    return name.rpartition(".")[0].endswith(".blocks")
-
-
-def _assemble(spec: Spec, traces: _Traces) -> dict[str, Captured]:
+def _assemble(start: Start, net: Net, traces: _Traces) -> dict[str, Captured]:
     """Return the layers of the oracle from what was seen at the modules."""
-    values, gradients, parameters, terms = traces
+    spec, images = start.spec, start.images.astype(start.spec.training.precision)
+    values, gradients, by_parameters, terms = traces
+    constants = {name: parameters_of(name, *start[1:]) for name in net.layers}
+    coming = flows(net, constants, values, images)
     layers = {}
-    for name in [key.removesuffix(":in") for key in values if key.endswith(":in")]:
-        own = {key.removeprefix(f"{name}."): g for key, g in parameters.items() if key.startswith(f"{name}.")}
-        before, after = f"{name}:in", f"{name}:out"
-        layers[name] = Captured(values[before], values[after], gradients[after], gradients[before], own)
-    for block in [key.removesuffix(":out") for key in values if _is_block(key.removesuffix(":out"))]:
-        # the activation is no module: it lies between the block's last module and the block's end
-        last = [name for name in layers if name.startswith(f"{block}.")][-1]
-        before, after = f"{last}:out", f"{block}:out"
-        layers[block] = Captured(values[before], values[after], gradients[after], gradients[before], {})
-    if isinstance(spec.bottleneck, GaussianBottleneck):
-        inputs = [f"{HEAD}.mean:out", f"{HEAD}.logvar:out"]
-        x, dx = (np.concatenate([seen[name] for name in inputs], -1) for seen in (values, gradients))
-        y = np.append(values[f"{HEAD}:out"], terms["kl"])
-        # KL enters the loss times its weight: that is the gradient by it, and no twin need compute it
-        dy = np.append(gradients[f"{HEAD}:out"], np.asarray(spec.bottleneck.kl_weight, x.dtype))
-        layers[HEAD] = Captured(x, y, dy, dx, {})
-    seed = np.array([spec.likelihood.weight], values["decoder:out"].dtype)
-    reconstruction = terms["reconstruction"].reshape(1)
-    layers["loss"] = Captured(values["decoder:out"], reconstruction, seed, gradients["decoder:out"], {})
+    for leaf in net.leaves:
+        name, shown, own = leaf.name, leaf.shown, f"{leaf.name}."
+        if leaf.output is None:
+            x, dx = values[f"{name}:in"], gradients[f"{name}:in"]
+            by_own = {key.removeprefix(own): g for key, g in by_parameters.items() if key.startswith(own)}
+            layers[name] = Captured(x, values[name], gradients[name], dx, by_own)
+            continue
+        x, ends = coming[name]
+        # nobody takes a gradient by images
+        by_input = np.concatenate([gradients[end] for end in ends], -1) if ends else None
+        layers[name] = Captured(x, values[shown], gradients[shown], by_input, {})
+    if BOTTLENECK in layers:
+        layers[BOTTLENECK] = _with_terms(spec, net, terms, layers[BOTTLENECK])
+    output, dtype = values["decoder"], values["decoder"].dtype
+
+    def weight(name: str) -> np.ndarray:
+        return np.array([spec.last_coefficients[name]], dtype)
+
+    # where a penalty looks at the decoder's output too, its gradient is the sum of both
+    shared = any(term.source == "output" for term in net.penalties.values())
+    by_output = None if shared else gradients["decoder"]
+    layers[LOSS] = Captured(output, terms["reconstruction"].reshape(1), weight("reconstruction"), by_output, {})
+    for kind, term in net.penalties.items():
+        x = output if term.source == "output" else values[f"{BOTTLENECK}:{term.source}"]
+        layers[f"{PENALTY}.{kind}"] = Captured(x, terms[kind].reshape(1), weight(kind), None, {})
     return layers
+
+
+def _with_terms(spec: Spec, net: Net, terms: Arrays, seen: Captured) -> Captured:
+    if not net.code.terms:
+        return seen
+    # a term enters the loss times its weight: that is the gradient by it, and no twin need compute it
+    weights = [spec.last_coefficients.get(name, 0.0) for name in net.code.terms]
+    y = np.append(seen.y, [terms[name] for name in net.code.terms])
+    return seen._replace(y=y, dy=np.append(seen.dy, np.asarray(weights, seen.dy.dtype)))

@@ -12,14 +12,15 @@ from ae_core.spec import (
     AdamW,
     BatchNorm,
     BernoulliLikelihood,
+    Constant,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     GroupNorm,
     LayerNorm,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
@@ -31,8 +32,8 @@ _PLAIN, _VAE = PlainBottleneck(3), GaussianBottleneck(3, kl_weight=0.7)
 _BERNOULLI, _GAUSSIAN = BernoulliLikelihood("sum"), GaussianLikelihood(variance=0.3, reduction="sum", weight=1.5)
 # 20 images in batches of 6: the fourth batch of each epoch has 2
 _ADAM = Training(Adam(1e-3), batch_size=6)
-_ADAMW = Training(AdamW(2e-3, b2=0.99, eps=1e-6, weight_decay=0.05), Schedule("cosine", 3, 0.1), batch_size=6)
-_SGD = Training(SGD(1e-3, momentum=0.8), Schedule("constant", 5), clip_norm=0.5, batch_size=6)
+_ADAMW = Training(AdamW(2e-3, b2=0.99, eps=1e-6, weight_decay=0.05), Cosine(3, 0.1), batch_size=6)
+_SGD = Training(SGD(1e-3, momentum=0.8), Constant(5), clip_norm=0.5, batch_size=6)
 
 IMAGES = 20
 """Number of images that a case is run on."""
@@ -72,6 +73,8 @@ CASES: dict[str, Spec] = {
     ),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
+    "dense vae, warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Constant(25)), _BERNOULLI, training=_ADAM),
+    "dense vae, fading KL": Spec((6, 5, 1), _DENSE, GaussianBottleneck(2, Cosine(2, 0.1)), training=_SGD),
     "dense 3 channels": Spec((6, 5, 3), _DENSE, _PLAIN, _GAUSSIAN, training=_SGD),
     "dense batch norm": Spec((6, 5, 1), replace(_DENSE, norm=BatchNorm()), _PLAIN, training=_ADAM),
     "dense batch norm, vae": Spec((6, 5, 1), replace(_DENSE, norm=BatchNorm(1e-3, 1.0)), _VAE, training=_ADAMW),

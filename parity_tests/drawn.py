@@ -1,12 +1,14 @@
 """Specs drawn by hypothesis: shapes, layers, losses and optimisers that nobody thought of writing down.
 
+Each family has a tuple of strategies, one a kind: a new kind is one more of them.
+
 Left out are only nets in which a true gradient is 0 while its terms are not. There both twins return rounding alone,
 which no relative measure can compare, and which Adam blows up into full steps. Each case is named where it is avoided.
 """
 
 import math
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,23 +16,34 @@ from jaxtyping import Float32
 
 from ae_core.spec import (
     SGD,
+    Activation,
     Adam,
     AdamW,
+    Backbone,
     BatchNorm,
     BernoulliLikelihood,
+    Bottleneck,
+    Constant,
     ConvBackbone,
+    Corruption,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     GroupNorm,
+    Initializer,
     LayerNorm,
+    Likelihood,
     Norm,
+    Optimizer,
+    Penalty,
     PlainBottleneck,
+    Reduction,
     Schedule,
     Spec,
     Training,
+    components_of,
 )
-from ae_core.spec.geometry import code_shape
 from parity_tests.cases import images_of
 
 FEW = 4
@@ -62,51 +75,104 @@ class Drawn(NamedTuple):
         return images_of(self.spec, count=self.number + 1)[1:]
 
 
-_eps = st.sampled_from([1e-4, 1e-3, 1e-2])
-"""Where units are dead and all is 0, gradients grow by 1/√eps with each normalisation that they go through, and their
-rounding with them: three in a row with 1e-5 take 3e7 of the limit's room."""
-
-
 def _number(low: float, high: float) -> st.SearchStrategy[float]:
     """Numbers of four digits, spread evenly over the orders of magnitude."""
     return st.floats(math.log10(low), math.log10(high)).map(lambda x: float(f"{10**x:.3e}"))
 
 
-_activations = st.sampled_from(["relu", "leaky_relu", "silu", "gelu_erf", "gelu_tanh"])
-_slopes = st.sampled_from([0.01, 0.2, 0.5])
+# Schedules, and numbers that may be one
+
+SCHEDULES: tuple[st.SearchStrategy[Schedule], ...] = (
+    st.builds(Constant, st.integers(0, 4)),
+    st.builds(Cosine, st.integers(0, 4), _number(1e-2, 1.0)),
+)
+
+
+def _weights(low: float, high: float) -> st.SearchStrategy[float | Schedule]:
+    return _number(low, high) | st.one_of(*SCHEDULES)
+
+
+# Normalisations
+
+_eps = st.sampled_from([1e-4, 1e-3, 1e-2])
+"""Where units are dead and all is 0, gradients grow by 1/√eps with each normalisation that they go through, and their
+rounding with them: three in a row with 1e-5 take 3e7 of the limit's room."""
+
+
+class Blocks(NamedTuple):
+    """What a normalisation comes after."""
+
+    widths: tuple[int, ...]
+    positions: int
+    """Of the smallest block."""
+    last_positions: int
+    """Of the decoder's first block, after its transposed convolution."""
+
+
+def _batch_norms(blocks: Blocks) -> st.SearchStrategy[Norm | None]:
+    # a decoder whose first block works on single pixels turns the bias before it into a constant of each channel,
+    # which batch norm takes away again; in a dense one the code has no bias
+    if blocks.last_positions == 1:
+        return st.none()
+    return st.builds(BatchNorm, _eps, st.sampled_from([0.01, 0.1, 0.5, 1.0]))
+
+
+def _group_norms(blocks: Blocks) -> st.SearchStrategy[Norm | None]:
+    common, least = math.gcd(*blocks.widths), min(blocks.widths)
+    fitting = [n for n in range(1, common + 1) if common % n == 0 and least // n * blocks.positions >= FEWEST]
+    return st.builds(GroupNorm, st.sampled_from(fitting), _eps) if fitting else st.none()
+
+
+def _layer_norms(blocks: Blocks) -> st.SearchStrategy[Norm | None]:
+    return st.builds(LayerNorm, _eps) if min(blocks.widths) >= FEWEST else st.none()
+
+
+NORMS: tuple[Callable[[Blocks], st.SearchStrategy[Norm | None]], ...] = (_batch_norms, _group_norms, _layer_norms)
 
 
 @st.composite
-def _norms(draw: Draw, widths: tuple[int, ...], inputs: int, positions: int) -> Norm | None:
-    """Draw a normalisation for blocks of these widths, the smallest of which has so many positions.
+def _norms(draw: Draw, blocks: Blocks, inputs: int) -> Norm | None:
+    """Draw a normalisation, or none.
 
     ``inputs`` is the smallest number of values that a block's output is a sum over. A product with a single weight is a
     change of scale, which a normalisation takes away again: that weight, or all that lies before it, has gradient 0.
     """
-    kind = draw(st.sampled_from([None, "batch", "group", "layer"]))
-    if inputs < 2:
-        return None
-    if kind == "batch":
-        return BatchNorm(draw(_eps), draw(st.sampled_from([0.01, 0.1, 0.5, 1.0])))
-    if kind == "group":
-        common = math.gcd(*widths)
-        fitting = [n for n in range(1, common + 1) if common % n == 0 and min(widths) // n * positions >= FEWEST]
-        return GroupNorm(draw(st.sampled_from(fitting)), draw(_eps)) if fitting else None
-    if kind == "layer" and min(widths) >= FEWEST:
-        return LayerNorm(draw(_eps))
-    return None
+    kind = draw(st.sampled_from([None, *NORMS]))
+    return draw(kind(blocks)) if kind is not None and inputs >= 2 else None
+
+
+# Backbones, with images for them
+
+_slopes = st.sampled_from([0.01, 0.2, 0.5])
+
+
+class Wanted(NamedTuple):
+    """What a backbone has to get along with."""
+
+    latent: int
+    posterior: bool
+    """Of features that are all dead, its KL is about 0, and of 1 + logvar − mean² − exp(logvar) rounding alone."""
+
+    def activations(self, widths: tuple[int, ...]) -> st.SearchStrategy[Activation]:
+        """Return those with which features stay alive."""
+        dies = self.posterior and min(widths, default=FEW) < FEW
+        return st.sampled_from([name for name in get_args(Activation) if not (dies and name == "relu")])
+
+
+Body = tuple[Backbone, tuple[int, int, int]]
 
 
 @st.composite
-def _dense(draw: Draw, latent: int) -> tuple[DenseBackbone, tuple[int, int, int]]:
+def _dense(draw: Draw, wanted: Wanted) -> Body:
     shape = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 3))
     hidden = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8, 12]), max_size=3)))
-    norm = draw(_norms(hidden, min(*hidden, latent, math.prod(shape)), 1)) if hidden else None
-    return DenseBackbone(hidden, draw(_activations), draw(_slopes), norm), shape
+    inputs = min(*hidden, wanted.latent, math.prod(shape)) if hidden else 0
+    norm = draw(_norms(Blocks(hidden, 1, 2), inputs)) if hidden else None
+    return DenseBackbone(hidden, draw(wanted.activations(hidden)), draw(_slopes), norm), shape
 
 
 @st.composite
-def _conv(draw: Draw) -> tuple[ConvBackbone, tuple[int, int, int]]:
+def _conv(draw: Draw, wanted: Wanted) -> Body:
     depth = draw(st.integers(1, 3))
     strides = tuple(draw(st.lists(st.integers(1, 3), min_size=depth, max_size=depth)))
     # the sides are multiples of all strides together
@@ -117,28 +183,48 @@ def _conv(draw: Draw) -> tuple[ConvBackbone, tuple[int, int, int]]:
     padding = draw(st.sampled_from(["same", "torch"]))
     kernel = draw(st.sampled_from([1, 3, 5] if padding == "torch" else [1, 2, 3, 4, 5]))
     positions = shape[0] * shape[1] // total**2
-    norm = draw(_norms(channels, min(*channels, shape[2] * kernel**2), positions))
-    # a decoder whose first block works on single pixels turns the bias before it into a constant of each channel,
-    # which batch norm takes away again
-    if isinstance(norm, BatchNorm) and positions * strides[-1] ** 2 == 1:
-        norm = None
-    return ConvBackbone(channels, strides, kernel, padding, draw(_activations), draw(_slopes), norm), shape
+    blocks = Blocks(channels, positions, positions * strides[-1] ** 2)
+    norm = draw(_norms(blocks, min(*channels, shape[2] * kernel**2)))
+    return ConvBackbone(
+        channels, strides, kernel, padding, draw(wanted.activations(channels)), draw(_slopes), norm
+    ), shape
+
+
+BACKBONES: tuple[Callable[[Wanted], st.SearchStrategy[Body]], ...] = (_dense, _conv)
+
+# Codes, losses and optimisers
+
+_latents = st.integers(1, 4)
+BOTTLENECKS: tuple[st.SearchStrategy[Bottleneck], ...] = (
+    st.builds(PlainBottleneck, _latents),
+    st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0)),
+)
+
+_losses = {"reduction": st.sampled_from(get_args(Reduction)), "weight": _number(0.1, 10.0)}
+LIKELIHOODS: tuple[st.SearchStrategy[Likelihood], ...] = (
+    st.builds(BernoulliLikelihood, **_losses),
+    st.builds(GaussianLikelihood, variance=_number(0.05, 2.0), **_losses),
+)
+
+CORRUPTIONS: tuple[st.SearchStrategy[Corruption], ...] = ()
+PENALTIES: tuple[st.SearchStrategy[Penalty], ...] = ()
+
+_moments = {
+    "learning_rate": _number(1e-4, 1e-2),
+    "b1": st.sampled_from([0.0, 0.5, 0.9]),
+    "b2": st.sampled_from([0.9, 0.999]),
+    "eps": _number(1e-8, 1e-3),
+}
+OPTIMIZERS: tuple[st.SearchStrategy[Optimizer], ...] = (
+    st.builds(Adam, **_moments),
+    st.builds(AdamW, **_moments, weight_decay=st.sampled_from([0.0, 0.01, 0.3])),
+    st.builds(SGD, _number(1e-4, 1e-2), st.sampled_from([0.0, 0.5, 0.9])),
+)
 
 
 @st.composite
 def _training(draw: Draw, batch: int) -> Training:
-    rate, eps = draw(_number(1e-4, 1e-2)), draw(_number(1e-8, 1e-3))
-    b1, b2 = draw(st.sampled_from([0.0, 0.5, 0.9])), draw(st.sampled_from([0.9, 0.999]))
-    optimizer = draw(
-        st.sampled_from(
-            [
-                Adam(rate, b1, b2, eps),
-                AdamW(rate, b1, b2, eps, draw(st.sampled_from([0.0, 0.01, 0.3]))),
-                SGD(rate, draw(st.sampled_from([0.0, 0.5, 0.9]))),
-            ]
-        )
-    )
-    schedule = Schedule(draw(st.sampled_from(["constant", "cosine"])), draw(st.integers(0, 4)), draw(st.floats(0, 1)))
+    optimizer, schedule = draw(st.one_of(*OPTIMIZERS)), draw(st.one_of(*SCHEDULES))
     clip = draw(st.none() | _number(1e-2, 1e2))
     return Training(optimizer, schedule, clip, batch, draw(st.integers(1, 4)), "float64")
 
@@ -146,28 +232,23 @@ def _training(draw: Draw, batch: int) -> Training:
 @st.composite
 def drawn_specs(draw: Draw) -> Drawn:
     """Draw a whole spec and a number of images, of which the last batch is often shorter."""
-    latent = draw(st.integers(1, 4))
-    backbone, shape = draw(_dense(latent) | _conv())
-    bottleneck = draw(st.sampled_from([PlainBottleneck(latent), GaussianBottleneck(latent, draw(_number(1e-2, 10.0)))]))
-    # features that are all dead leave a KL of about 0, and of 1 + logvar − mean² − exp(logvar) rounding alone
-    widths = backbone.hidden if isinstance(backbone, DenseBackbone) else backbone.channels
-    if backbone.activation == "relu" and bottleneck.kind == "gaussian" and min(widths, default=FEW) < FEW:
-        backbone = replace(backbone, activation="leaky_relu")
-    reduction, weight = draw(st.sampled_from(["mean", "sum"])), draw(_number(0.1, 10.0))
-    likelihood = draw(
-        st.sampled_from(
-            [
-                BernoulliLikelihood(reduction, weight),
-                GaussianLikelihood(draw(_number(0.05, 2.0)), reduction, weight),
-            ]
-        )
-    )
-    # batch norm has as many numbers as a batch has images, times positions
-    least = 1
-    if isinstance(backbone.norm, BatchNorm):
-        height, width = code_shape(backbone, shape)[:2] if isinstance(backbone, ConvBackbone) else (1, 1)
-        least = -(-FEWEST // (height * width))
+    bottleneck = draw(st.one_of(*BOTTLENECKS))
+    wanted = Wanted(math.prod(bottleneck.latent_shape((1, 1, 1))), bottleneck.has_posterior)
+    backbone, shape = draw(draw(st.sampled_from(BACKBONES))(wanted))
+    # statistics of a batch are of as many numbers as it has images, times positions
+    couples = any(component.couples_samples for component in components_of(backbone))
+    least = -(-FEWEST // math.prod(backbone.feature_shape(shape)[:-1])) if couples else 1
     last, batch = draw(st.integers(least, least + 3)), draw(st.integers(least, least + 6))
     count = batch * draw(st.integers(0, 2)) + min(last, batch)
-    initializer = draw(st.sampled_from(["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"]))
-    return Drawn(Spec(shape, backbone, bottleneck, likelihood, initializer, draw(_training(batch))), count)
+    penalties = st.lists(st.one_of(*PENALTIES), max_size=2, unique_by=lambda part: part.kind)
+    spec = Spec(
+        shape,
+        backbone,
+        bottleneck,
+        draw(st.one_of(*LIKELIHOODS)),
+        draw(st.sampled_from(get_args(Initializer))),
+        draw(_training(batch)),
+        draw(st.none() | st.one_of(*CORRUPTIONS)) if CORRUPTIONS else None,
+        tuple(draw(penalties)) if PENALTIES else (),
+    )
+    return Drawn(spec, count)

@@ -1,8 +1,8 @@
 // The page: what pointer and keys do, and one redraw for each of the screen's.
 
 async function start() {
-  const live = DATA.live, sheet = await pictureOf(DATA.sheet.picture);
-  const decode = live.kind === "page" ? ownDecoder(live) : await gridDecoder(live, VIEW);
+  const { decoder } = DATA, sheet = await pictureOf(DATA.sheet.picture);
+  const decode = decoder.kind === "page" ? ownDecoder(decoder) : await gridDecoder(decoder, VIEW);
   const canvas = at("plane"), view = new View(canvas);
   let pinned = codeOf(nearestTo(codeAt([(VIEW[0] + VIEW[1]) / 2, (VIEW[2] + VIEW[3]) / 2]), 1)[0].i);
   let hover = null, ends = [], trail = [], waiting = false, saying = 0;

@@ -8,13 +8,13 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Int64
 
-from ae_core.atlas.decoder import decoder_program
-from ae_core.atlas.live import WORK, Live, Means, View, grid, itself, spots_to_measure
 from ae_core.atlas.pack import numbers, packed, pixels, sheet_png
+from ae_core.atlas.page_decoder import LIMIT, Means, PageDecoder, View, make_page_decoder
 from ae_core.data import Dataset
 from ae_core.errors import DataError, nearest
 from ae_core.figures.charts import MARKERS, MAX_CLASSES, PALETTE
 from ae_core.latent import Plane, data_plane
+from ae_core.latent.codes import VectorCodes
 from ae_core.spec import Spec
 from ae_core.training.engine import Inference
 
@@ -31,11 +31,11 @@ NOUNS = {"garments": "garment", "fashion-mnist": "garment", "digits": "digit", "
 
 
 class Content(NamedTuple):
-    """An atlas before it is a page."""
+    """What a page shows, before it is written as HTML."""
 
     values: dict[str, Any]
     """What the page's script reads."""
-    live: Live
+    decoder: PageDecoder
     plane: Plane
     view: View
     indices: Int64[np.ndarray, " N"]
@@ -56,32 +56,28 @@ def make_content(
     ``colour`` is what points are coloured by at first: "label" or the name of a factor.
 
     Raises:
-        DataError: nothing called ``colour`` is known of the images, the decoder is asked to be in the page and is too
-            large for it, or the model makes numbers that are not finite.
+        DataError: nothing called ``colour`` is known of the images, the decoder is asked to be in the page, which
+            cannot run it, or the model makes numbers that are not finite.
     """
     colours = _known(data, colour)
-    latent = spec.bottleneck.latent
+    vectors = VectorCodes(model, spec)
+    latent = spec.latent_size
     indices, tiles, columns, sheet = _chosen(data, min(most, max(2, CODE_BYTES // (4 * latent))))
-    codes = model.encode(data.images[indices]).astype(np.float32)
+    codes = vectors.encode(data.images[indices]).astype(np.float32)
     if not np.isfinite(codes).all():
         raise DataError("atlas: the model makes numbers that are not finite of these images; was its training sound?")
     plane = data_plane(codes)
     points = plane.points(codes)
     view = _view(points)
-    spots, places = spots_to_measure(codes, plane, view)
-    live = None if means == "grid" else itself(spec, tensors, model.decode, spots)
-    if live is None:
-        work = decoder_program(spec, tensors, "float32").work()
-        if means == "page":
-            raise DataError(_too_large(tensors, work))
-        live = grid(plane, view, model.decode, work, places)
-    inside = live.content["kind"] == "page"
+    decoder = make_page_decoder(spec, tensors, vectors.decode, means, plane, view, codes)
+    inside = decoder.is_exact
     values = {
         "noun": NOUNS.get(data.name, "image"),
         "name": data.name,
         "shown": len(indices),
         "all": len(data.images),
         "latent": latent,
+        "code": code_in_words(spec.latent_shape),
         "image": list(spec.input_shape),
         "indices": numbers(indices, "u4"),
         "view": list(view),
@@ -98,14 +94,27 @@ def make_content(
         "palette": list(PALETTE),
         "markers": MARKERS,
         "ramp": [matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](i / 15)) for i in range(16)],
-        "live": live.content,
-        "distance": live.distance._asdict(),
+        "decoder": decoder.values,
+        "reason": decoder.reason,
+        "distance": decoder.distance._asdict(),
+        "limit": LIMIT,
     }
-    return Content(values, live, plane, view, indices)
+    return Content(values, decoder, plane, view, indices)
+
+
+def code_in_words(shape: tuple[int, ...]) -> str:
+    """Return how many numbers a code has.
+
+    >>> code_in_words((2,)), code_in_words((8, 8, 4))
+    ('2 numbers', '8 × 8 × 4 = 256 numbers')
+    """
+    size = math.prod(shape)
+    product = f"{' × '.join(map(str, shape))} = " if len(shape) > 1 else ""
+    return f"{product}{size:,} number{'' if size == 1 else 's'}"
 
 
 def _known(data: Dataset, first: str | None) -> dict[str, np.ndarray]:
-    """Return what is known of the images by name, that which is asked for in front."""
+    """Return what is known of the images, by name; what is asked for comes first."""
     known: dict[str, np.ndarray] = {} if data.labels is None else {"label": data.labels}
     if data.factors is not None:
         known |= dict(zip(data.factor_names, data.factors.T, strict=True))
@@ -118,7 +127,7 @@ def _known(data: Dataset, first: str | None) -> dict[str, np.ndarray]:
 
 
 def _chosen(data: Dataset, most: int) -> tuple[Int64[np.ndarray, " N"], tuple[int, int], int, bytes]:
-    """Return which images are shown, height and width of their small pictures, and these on one sheet."""
+    """Return which images are shown, height and width of their small pictures, and the sheet: its columns, its PNG."""
     count = min(most, len(data.images))
     while True:
         indices = np.linspace(0, len(data.images) - 1, count).round().astype(np.int64)
@@ -131,7 +140,7 @@ def _chosen(data: Dataset, most: int) -> tuple[Int64[np.ndarray, " N"], tuple[in
 
 
 def _view(points: Float[np.ndarray, "N 2"]) -> View:
-    """Return the range of the points with a margin; where they do not vary, one of 1 on either side."""
+    """Return the range of the points with a margin, which is 1 on either side where they do not vary."""
     low, high = points.min(0), points.max(0)
     margin = np.where(high > low, 0.06 * (high - low), 1.0)
     low, high = low - margin, high + margin
@@ -156,11 +165,3 @@ def _sliders(codes: Float[np.ndarray, "N L"]) -> list[dict[str, float]]:
     order = np.argsort(-codes.std(0), kind="stable")[:MAX_SLIDERS]
     low, high = codes.min(0), codes.max(0)
     return [{"latent": int(i), "low": float(low[i]), "high": float(max(high[i], low[i] + 1e-3))} for i in order]
-
-
-def _too_large(tensors: Mapping[str, np.ndarray], work: int) -> str:
-    size = sum(t.size for name, t in tensors.items() if name.startswith("decoder."))
-    return (
-        f"--decoder: given page, for a decoder of {size:,} numbers and {work:,} products a picture; expected grid, "
-        f"or a decoder of about a million numbers and {WORK:,} products at most"
-    )

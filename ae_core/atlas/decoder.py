@@ -1,210 +1,130 @@
-"""The decoder as a list of steps that a web page can carry out, and that NumPy carries out in the same way.
+"""Which steps a decoder is made of: three doors, for the backbone, its norms and the likelihood's mean.
 
-Both hold pictures as [H, W, C], numbers of the steps in float64 and weights as they are stored, so that what is
-measured here of the distance to the true decoder is so in the page, but for the last digits of float64.
+A plugin that brings a component of its own registers the steps of its decoder from outside, on the component's class,
+and reads its tensors under the names that they have in the weights file::
+
+    from ae_core.atlas import Linear, Reshape, Step, activation_step, backbone_steps, linear_step
+
+    @backbone_steps.register
+    def _(backbone: MyBackbone, spec: Spec, tensors: Tensors) -> list[Step]:
+        hidden = linear_step(tensors, "decoder.hidden")
+        return [hidden, activation_step("relu"), linear_step(tensors, "decoder.output"), Reshape(spec.input_shape[:2])]
+
+The first step is given a code as a row of numbers, [L]; the last leaves a picture [H, W, C], of logits or means. Steps
+are the classes of `ae_core.atlas.steps`, since JavaScript has to know each. A component without steps of its own, also
+where it is a subclass of one that has some, is one that the page cannot decode: an atlas then blends pictures that the
+model made, as it does where the steps turn out to make other pictures than the model.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
-from scipy.special import erf, expit
 
-from ae_core.spec import Activation, BatchNorm, BernoulliLikelihood, ConvBackbone, DenseBackbone, GroupNorm, Norm, Spec
-from ae_core.spec.geometry import code_shape, crops, pads
+from ae_core.atlas.steps import ACTIVATIONS, Activate, DecoderSteps, Linear, Normalise, Reshape, Scale, Spread, Step
+from ae_core.spec import (
+    BatchNorm,
+    BernoulliLikelihood,
+    ConvBackbone,
+    DenseBackbone,
+    GaussianLikelihood,
+    GroupNorm,
+    LayerNorm,
+    Spec,
+)
+from ae_core.spec.component import missing
+from ae_core.spec.geometry import crops, pads
 
-Storage = Literal["float64", "float32", "float16"]
-"""How weights are stored."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """y = x·W + b, with W [in, out]."""
-
-    weight: Float[np.ndarray, "I O"]
-    bias: Float[np.ndarray, " O"]
-
-    op = "linear"
-
-    def run(self, x: Float64[np.ndarray, "N h w c"]) -> Float64[np.ndarray, "N 1 1 O"]:
-        """Apply to flattened pictures."""
-        return (x.reshape(len(x), -1) @ _wide(self.weight) + self.bias)[:, None, None]
+Tensors = Mapping[str, np.ndarray]
+"""The tensors of a weights file: PyTorch's names and layouts."""
 
 
-@dataclass(frozen=True)
-class Reshape:
-    """Numbers as a picture of this height and width; the channels come last."""
-
-    size: tuple[int, int]
-
-    op = "reshape"
-
-    def run(self, x: Float64[np.ndarray, "N h w c"]) -> Float64[np.ndarray, "N H W C"]:
-        """Reshape."""
-        return x.reshape(len(x), *self.size, -1)
+class NoSteps(Exception):
+    """A decoder that the page cannot carry out as the model does; the message says why."""
 
 
-@dataclass(frozen=True)
-class Spread:
-    """y[stride·p + t − before] += x[p]·W[t], over pixels p and taps t: a transposed convolution.
+@singledispatch
+def backbone_steps(backbone: Any, spec: Spec, tensors: Tensors) -> list[Step]:
+    """Return the decoder's steps from a code to logits or means.
 
-    A convolution of stride 1 is one, too, with its kernel turned by 180°.
+    Raises:
+        MissingError: none are registered for this kind of backbone, or for a part of it.
     """
-
-    weight: Float[np.ndarray, "k k I O"]
-    bias: Float[np.ndarray, " O"]
-    stride: int
-    before: int
-
-    op = "spread"
-
-    def run(self, x: Float64[np.ndarray, "N h w I"]) -> Float64[np.ndarray, "N H W O"]:
-        """Spread each pixel over its surroundings."""
-        n, h, w, _ = x.shape
-        s, k = self.stride, len(self.weight)
-        full = np.zeros((n, h * s + k, w * s + k, self.weight.shape[-1]))
-        for t in range(k):
-            for r in range(k):
-                full[:, t : t + s * h : s, r : r + s * w : s] += x @ _wide(self.weight[t, r])
-        return full[:, self.before : self.before + s * h, self.before : self.before + s * w] + self.bias
+    raise missing("ae_core", "backbone_steps", backbone)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """y = x·weight + bias, for each channel: batch normalisation by its running statistics."""
+@singledispatch
+def norm_steps(norm: Any, tensors: Tensors, name: str) -> list[Step]:
+    """Return the steps of the normalisation whose tensors are ``name.weight``, ``name.bias`` and so on.
 
-    weight: Float[np.ndarray, " C"]
-    bias: Float[np.ndarray, " C"]
-
-    op = "scale"
-
-    def run(self, x: Float64[np.ndarray, "N h w C"]) -> Float64[np.ndarray, "N h w C"]:
-        """Scale and shift."""
-        return x * self.weight + self.bias
-
-
-@dataclass(frozen=True)
-class Normalise:
-    """(x − μ)/√(σ² + eps)·weight + bias, over positions and the channels of one group.
-
-    No groups stands for layer normalisation: over all channels, at each position by itself.
+    Raises:
+        MissingError: none are registered for this kind of norm.
     """
-
-    weight: Float[np.ndarray, " C"]
-    bias: Float[np.ndarray, " C"]
-    groups: int
-    eps: float
-
-    op = "normalise"
-
-    def run(self, x: Float64[np.ndarray, "N h w C"]) -> Float64[np.ndarray, "N h w C"]:
-        """Normalise."""
-        shape = (*x.shape[:3], max(self.groups, 1), -1)
-        axes = (1, 2, 4) if self.groups else (4,)
-        y = x.reshape(shape)
-        y = y - y.mean(axes, keepdims=True)
-        y = y / np.sqrt((y**2).mean(axes, keepdims=True) + self.eps)
-        return y.reshape(x.shape) * self.weight + self.bias
+    raise missing("ae_core", "norm_steps", norm)
 
 
-@dataclass(frozen=True)
-class Activate:
-    """A function of each number by itself."""
+@singledispatch
+def output_steps(likelihood: Any) -> list[Step]:
+    """Return the steps from what the backbone's decoder gives to the mean of the likelihood, which is the image.
 
-    name: Activation | Literal["sigmoid"]
-    slope: float
-
-    op = "activate"
-
-    def run(self, x: Float64[np.ndarray, "N h w C"]) -> Float64[np.ndarray, "N h w C"]:
-        """Apply."""
-        match self.name:
-            case "relu":
-                return np.maximum(x, 0)
-            case "leaky_relu":
-                return np.where(x > 0, x, self.slope * x)
-            case "silu":
-                return x * expit(x)
-            case "gelu_erf":
-                return 0.5 * x * (1 + erf(x / math.sqrt(2)))
-            case "gelu_tanh":
-                return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-            case "sigmoid":
-                return expit(x)
+    Raises:
+        MissingError: none are registered for this kind of likelihood.
+    """
+    raise missing("ae_core", "output_steps", likelihood)
 
 
-Step = Linear | Reshape | Spread | Scale | Normalise | Activate
+def decoder_steps(spec: Spec, tensors: Tensors) -> DecoderSteps:
+    """Return the decoder of a weights file as steps.
+
+    Raises:
+        MissingError: a part of it has no steps.
+        NoSteps: it has an activation that the page does not know.
+    """
+    decoder = {name: tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
+    steps = [*_own(backbone_steps, spec.backbone, spec, decoder), *_own(output_steps, spec.likelihood)]
+    return DecoderSteps(tuple(steps))
 
 
-@dataclass(frozen=True)
-class Program:
-    """A decoder."""
+def activation_step(name: str, slope: float = 0.0) -> Activate:
+    """Return the step of an activation.
 
-    steps: tuple[Step, ...]
-
-    def decode(self, z: Float[np.ndarray, "N L"]) -> Float64[np.ndarray, "N H W C"]:
-        """Return the images that codes stand for, as the page makes them."""
-        parts = []
-        for start in range(0, len(z), 16):
-            x = z[start : start + 16, None, None].astype(np.float64)
-            for step in self.steps:
-                x = step.run(x)
-            parts.append(x)
-        return np.concatenate(parts)
-
-    def arrays(self) -> list[np.ndarray]:
-        """Return weights and biases, in the order of the steps."""
-        weighted = [step for step in self.steps if not isinstance(step, Reshape | Activate)]
-        return [array for step in weighted for array in (step.weight, step.bias)]
-
-    def work(self) -> int:
-        """Return the products that one picture takes."""
-        products, pixels = 0, 1
-        for step in self.steps:
-            match step:
-                case Reshape(size):
-                    pixels = math.prod(size)
-                case Linear(weight) | Spread(weight):
-                    products += pixels * weight.size
-                    pixels *= step.stride**2 if isinstance(step, Spread) else 1
-        return products
-
-    def described(self) -> list[dict[str, Any]]:
-        """Return the steps as JSON values; of an array its shape stands for it."""
-        return [
-            {"op": step.op}
-            | {name: list(v.shape) if isinstance(v, np.ndarray) else v for name, v in vars(step).items()}
-            for step in self.steps
-        ]
+    Raises:
+        NoSteps: the page knows none of that name.
+    """
+    if name not in ACTIVATIONS:
+        raise NoSteps(f'activation "{name}" has no step for a page; expected one of {", ".join(ACTIVATIONS)}')
+    return Activate(name, slope)
 
 
-def decoder_program(spec: Spec, tensors: Mapping[str, np.ndarray], storage: Storage) -> Program:
-    """Return the decoder of a weights file, its weights rounded to what the page stores."""
-    kept = {name: t for name, t in tensors.items() if name.startswith("decoder.")}
-    match spec.backbone:
-        case DenseBackbone():
-            steps = _dense(spec, spec.backbone, kept)
-        case ConvBackbone():
-            steps = _conv(spec, spec.backbone, kept)
-    if isinstance(spec.likelihood, BernoulliLikelihood):
-        steps.append(Activate("sigmoid", 0.0))
-    return Program(tuple(_rounded(step, storage) for step in steps))
+def linear_step(tensors: Tensors, name: str) -> Linear:
+    """Return the step of the linear layer of that name; a layer without a bias gets one of zeros."""
+    weight = tensors[f"{name}.weight"].T
+    return Linear(weight, _bias(tensors, name, weight.shape[-1]))
 
 
-def _dense(spec: Spec, backbone: DenseBackbone, tensors: Mapping[str, np.ndarray]) -> list[Step]:
+def _own(door: Callable[..., list[Step]], component: Any, *rest: Any) -> list[Step]:
+    """Go through a door by the component's own class: a subclass may compute something else than its parent."""
+    if type(component) not in door.registry:  # type: ignore[attr-defined]
+        raise missing("ae_core", door.__name__, component)
+    return door(component, *rest)
+
+
+@backbone_steps.register
+def _dense(backbone: DenseBackbone, spec: Spec, tensors: Tensors) -> list[Step]:
     steps: list[Step] = []
     for i in range(len(backbone.hidden)):
         block = f"decoder.blocks.{i}"
-        steps.append(_linear(tensors, f"{block}.linear"))
-        steps += _after(backbone, tensors, block)
-    return [*steps, _linear(tensors, "decoder.output"), Reshape(spec.input_shape[:2])]
+        steps += [linear_step(tensors, f"{block}.linear"), *_after(backbone, tensors, block)]
+    return [*steps, linear_step(tensors, "decoder.output"), Reshape(spec.input_shape[:2])]
 
 
-def _conv(spec: Spec, backbone: ConvBackbone, tensors: Mapping[str, np.ndarray]) -> list[Step]:
-    steps: list[Step] = [_linear(tensors, "decoder.inner"), Reshape(code_shape(backbone, spec.input_shape)[:2])]
+@backbone_steps.register
+def _conv(backbone: ConvBackbone, spec: Spec, tensors: Tensors) -> list[Step]:
+    height, width, _ = spec.input_shape
+    for stride in backbone.strides:
+        height, width = height // stride, width // stride
+    steps: list[Step] = [linear_step(tensors, "decoder.inner"), Reshape((height, width))]
     for i, stride in enumerate(reversed(backbone.strides)):
         block = f"decoder.blocks.{i}"
         weight = tensors[f"{block}.conv.weight"].transpose(2, 3, 0, 1)
@@ -216,36 +136,42 @@ def _conv(spec: Spec, backbone: ConvBackbone, tensors: Mapping[str, np.ndarray])
     return [*steps, Spread(weight, _bias(tensors, "decoder.output", weight.shape[-1]), 1, before)]
 
 
-def _after(backbone: DenseBackbone | ConvBackbone, tensors: Mapping[str, np.ndarray], block: str) -> list[Step]:
-    norm = [] if backbone.norm is None else [_norm(backbone.norm, tensors, f"{block}.norm")]
-    return [*norm, Activate(backbone.activation, backbone.negative_slope)]
+def _after(backbone: DenseBackbone | ConvBackbone, tensors: Tensors, block: str) -> list[Step]:
+    norm = [] if backbone.norm is None else _own(norm_steps, backbone.norm, tensors, f"{block}.norm")
+    return [*norm, activation_step(backbone.activation, backbone.negative_slope)]
 
 
-def _norm(norm: Norm, tensors: Mapping[str, np.ndarray], name: str) -> Step:
-    weight, bias = (tensors[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias"))
-    if isinstance(norm, BatchNorm):
-        scale = weight / np.sqrt(tensors[f"{name}.running_var"].astype(np.float64) + norm.eps)
-        return Scale(scale, bias - tensors[f"{name}.running_mean"] * scale)
-    return Normalise(weight, bias, norm.groups if isinstance(norm, GroupNorm) else 0, norm.eps)
+@norm_steps.register
+def _batch(norm: BatchNorm, tensors: Tensors, name: str) -> list[Step]:
+    weight, bias = _affine(tensors, name)
+    scale = weight / np.sqrt(tensors[f"{name}.running_var"].astype(np.float64) + norm.eps)
+    return [Scale(scale, bias - tensors[f"{name}.running_mean"] * scale)]
 
 
-def _linear(tensors: Mapping[str, np.ndarray], name: str) -> Linear:
-    weight = tensors[f"{name}.weight"].T
-    return Linear(weight, _bias(tensors, name, weight.shape[-1]))
+@norm_steps.register
+def _group(norm: GroupNorm, tensors: Tensors, name: str) -> list[Step]:
+    return [Normalise(*_affine(tensors, name), norm.groups, norm.eps)]
 
 
-def _bias(tensors: Mapping[str, np.ndarray], name: str, size: int) -> np.ndarray:
+@norm_steps.register
+def _layer(norm: LayerNorm, tensors: Tensors, name: str) -> list[Step]:
+    return [Normalise(*_affine(tensors, name), 0, norm.eps)]
+
+
+@output_steps.register
+def _bernoulli(likelihood: BernoulliLikelihood) -> list[Step]:
+    return [Activate("sigmoid")]
+
+
+@output_steps.register
+def _gaussian(likelihood: GaussianLikelihood) -> list[Step]:
+    return []
+
+
+def _affine(tensors: Tensors, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return tensors[f"{name}.weight"].astype(np.float64), tensors[f"{name}.bias"].astype(np.float64)
+
+
+def _bias(tensors: Tensors, name: str, size: int) -> np.ndarray:
     bias = tensors.get(f"{name}.bias")
     return np.zeros(size, np.float32) if bias is None else bias
-
-
-def _rounded(step: Step, storage: Storage) -> Step:
-    if isinstance(step, Reshape | Activate):
-        return step
-    with np.errstate(over="ignore"):  # whoever stores them looks for infinities
-        weight, bias = (np.ascontiguousarray(array, storage) for array in (step.weight, step.bias))
-    return replace(step, weight=weight, bias=bias)
-
-
-def _wide(weight: np.ndarray) -> Float64[np.ndarray, "..."]:
-    return weight.astype(np.float64)

@@ -21,7 +21,10 @@ def render(content: Content, model: str) -> str:
     part = f"{shown:,} {noun}s" if shown == of else f"{shown:,} of {of:,} {noun}s, evenly chosen"
     return Template(_read("atlas.html")).substitute(
         title=escape(f"Atlas of {values['name']}"),
-        lead=escape(f"{part}, each where the encoder put it. Point anywhere: the decoder makes what would be there."),
+        lead=escape(
+            f"{part}, each where the encoder put it; a code has {values['code']}. "
+            "Point anywhere: the decoder makes what would be there."
+        ),
         noun=escape(noun),
         how=escape(_how(values)),
         model=escape(model),
@@ -32,19 +35,21 @@ def render(content: Content, model: str) -> str:
 
 
 def _how(values: dict[str, Any]) -> str:
-    """Say how the page decodes, and how far it is from the true decode."""
-    live, far = values["live"], values["distance"]
+    """Say how the page decodes, and how far its pictures are from the model's."""
+    decoder, far = values["decoder"], values["distance"]
     numbers = f"largest {_number(far['largest'])}, root mean square {_number(far['rms'])}"
     measured = (
-        f"Measured when the page was made, at {far['spots']} spots, the difference to the true decode, with black as 0 "
-        f"and white as 1: {numbers} of a pixel. A step of a screen is 0.0039."
+        f"Measured when the page was made, at {far['spots']} spots, the difference to the model's own decode, with "
+        f"black as 0 and white as 1: {numbers} of a pixel."
     )
+    limit = f"{_number(values['limit'])}, a step of a screen"
     wide = values["latent"] > 2
-    if live["kind"] == "page":
-        everywhere = f" Sliders and walks go through all {values['latent']} latents." if wide else ""
+    if decoder["kind"] == "page":
+        everywhere = f" Sliders and walks go through all {values['latent']:,} latents." if wide else ""
         return (
-            f"Exact: the decoder itself is in this page, all its {live['numbers']:,} numbers as {live['storage']}, and "
-            f"runs on every movement.{everywhere} {measured}"
+            f"Exact: the decoder itself is in this page, all its {decoder['numbers']:,} numbers as "
+            f"{decoder['storage']}, and runs on every movement.{everywhere} {measured} Above {limit}, there would be a "
+            f"grid of pictures in its place."
         )
     flat = (
         " It knows nothing beyond this plane: walks and distances are those in it, and there are no sliders."
@@ -52,8 +57,9 @@ def _how(values: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"Blended: in place of the decoder this page has {live['columns']} × {live['rows']} pictures that it made, of "
-        f"which the four around a spot are blended.{flat} {measured}"
+        f"Blended: in place of the decoder this page has {decoder['columns']} × {decoder['rows']} pictures that it "
+        f"made, of which the four around a spot are blended.{flat} Why not the decoder itself: {values['reason']}. "
+        f"{measured} A step of a screen is 0.0039."
     )
 
 
@@ -66,7 +72,7 @@ def _number(value: float) -> str:
 
 
 def _script_json(values: dict[str, Any]) -> str:
-    """Return JSON that no text in it can end before its end."""
+    """Return JSON for a script element, which no text in it can close."""
     return json.dumps(values, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 

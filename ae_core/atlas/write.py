@@ -8,7 +8,7 @@ import numpy as np
 
 from ae_core.atlas.content import Content, make_content
 from ae_core.atlas.document import render
-from ae_core.atlas.live import Means
+from ae_core.atlas.page_decoder import Means
 from ae_core.data import Dataset
 from ae_core.errors import OutputError
 from ae_core.files.output import write_bytes
@@ -16,20 +16,20 @@ from ae_core.spec import Spec
 from ae_core.training.engine import Inference
 
 MAX_SHOWN = 10_000
-"""The most images that one page shows."""
+"""The most images that one atlas shows."""
 MAX_BYTES = 5_000_000
-"""No page is as large as this."""
+"""Every atlas is smaller."""
 
 
-class Page(NamedTuple):
-    """A page that was written."""
+class Written(NamedTuple):
+    """An atlas that was written."""
 
     content: Content
     size: int
     """In bytes."""
 
 
-def write_page(
+def write_atlas(
     path: Path,
     spec: Spec,
     tensors: Mapping[str, np.ndarray],
@@ -39,17 +39,16 @@ def write_page(
     shown: int = 2000,
     decoder: Means = "auto",
     colour: str | None = None,
-) -> Page:
-    """Write the atlas of a model, which the page calls ``name``, and of at most ``shown`` images; see `make_content`.
+) -> Written:
+    """Write the atlas of a model, which it calls ``name``, with at most ``shown`` images; see `make_content`.
 
     Raises:
         DataError: the images, or what is wanted of them, cannot be used.
         OutputError: the page would be too large, or cannot be written.
     """
     content = make_content(spec, tensors, model, data, shown, decoder, colour)
-    title = f"{name}, {spec.backbone.kind}, {spec.bottleneck.latent} latents"
-    text = render(content, title).encode()
+    text = render(content, f"{name}, {spec.backbone.kind}, codes of {content.values['code']}").encode()
     if len(text) >= MAX_BYTES:
         raise OutputError(f"{path}: would have {len(text):,} bytes; expected under 5 MB: show fewer images")
     write_bytes(path, text)
-    return Page(content, len(text))
+    return Written(content, len(text))

@@ -1,15 +1,16 @@
 """The command that makes a latent space a web page."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
-from ae_core.atlas.live import Means
-from ae_core.atlas.write import MAX_SHOWN, write_page
-from ae_core.commands.opening import check_between
-from ae_core.commands.run import Flat
+from ae_core.atlas.page_decoder import Means
+from ae_core.atlas.write import MAX_SHOWN, write_atlas
+from ae_core.commands.inputs import Flat
 from ae_core.data import DataOptions, load
+from ae_core.errors import check_between
 from ae_core.files.output import check_file
 from ae_core.files.weights import check_tensors, load_weights
 from ae_core.training.engine import Engine
@@ -48,8 +49,10 @@ class Atlas:
             status.update(f"encoding images of {self.data}, measuring the decoder")
             model = engine.infer(spec, tensors)
             options = (self.shown, self.decoder, self.colour)
-            content, size = write_page(self.out, spec, tensors, model, data, self.weights.name, *options)
-        kind = "the decoder in it" if content.live.content["kind"] == "page" else "blended from a grid"
+            content, size = write_atlas(self.out, spec, tensors, model, data, self.weights.name, *options)
+        kind = "the decoder in it" if content.decoder.is_exact else "blended from a grid"
+        if self.decoder == "auto" and not content.decoder.is_exact:
+            print(f"not the decoder itself: {content.decoder.reason}", file=sys.stderr)
         shown = f"{len(content.indices):,} {content.values['noun']}s"
         said = f"atlas of {shown}, {kind}, {size / 1e6:.1f} MB"
         print(f"{said}: {self.out}")

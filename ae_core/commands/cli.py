@@ -4,6 +4,7 @@ import importlib
 
 from ae_core.commands.shell import leave, parse, run_program
 from ae_core.errors import UserError
+from ae_core.spec.plugins import load_plugins
 from ae_core.system.allocator import keep_freed_memory
 from ae_core.system.extras import missing_extra
 from ae_core.training.engine import Engine
@@ -54,6 +55,11 @@ def require_extras(*twins: str) -> None:
 
 
 def load_engine(twin: str) -> Engine:
-    """Import a twin and return its engine."""
+    """Import a twin and its half of each plugin, and return its engine.
+
+    Raises:
+        UserError: a plugin cannot be found, or its import fails.
+    """
     engine: Engine = importlib.import_module(f"ae_{twin}.engine").ENGINE
+    load_plugins((), twin)
     return engine

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ae_core.commands.opening import open_model
-from ae_core.commands.run import Flat
+from ae_core.commands.inputs import Flat, open_model
 from ae_core.data import DataOptions, load, split
 from ae_core.files.output import check_file, write_json
 from ae_core.metrics.evaluation import Evaluation, evaluate

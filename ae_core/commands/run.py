@@ -1,33 +1,37 @@
 """A training run and the folder it leaves: weights, report and figures."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
+from matplotlib.figure import Figure
 
+from ae_core.commands.inputs import Flat
 from ae_core.data import DataOptions, Dataset, load, split
 from ae_core.errors import SpecError, WeightsError
 from ae_core.figures import charts as figures
+from ae_core.figures.failures import attempt, reason
 from ae_core.files.output import check_folder, clear_folder, make_folder, write_json
 from ae_core.files.weights import check_tensors, load_weights, save_weights
+from ae_core.latent.codes import VectorCodes
 from ae_core.metrics import mse, pca_mse
 from ae_core.spec import Precision, Spec, load_spec, spec_to_json
 from ae_core.spec.changes import changed_training
 from ae_core.spec.presets import preset
 from ae_core.system.environment import environment
-from ae_core.training.engine import Engine
+from ae_core.training.engine import Engine, Inference
 from ae_core.training.initial import check_size, initial_weights
-from ae_core.training.loop import Fit, check_batches, fit
+from ae_core.training.loop import History, check_batches, train
 from ae_core.training.progress import TrainingProgress
 
 SCHEMA = "twin-autoencoders/run/1"
 CURVE_POINTS = 500
 FILES = ("weights.safetensors", "report.json", "reconstructions.png", "loss.png", "latent.png")
-
-Flat = Annotated[DataOptions, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def load_split(options: RunOptions, spec: Spec) -> Split:
         "shape": list(data.images.shape),
         "train": len(train),
         "heldout": len(heldout),
-        "fit": options.data_options.fit,
+        "adapt": options.data_options.adapt,
         "channels": options.data_options.channels,
         "sha256": sha256(data.images.tobytes()).hexdigest(),
     }
@@ -115,19 +119,21 @@ def starting_weights(engine: Engine, options: RunOptions, spec: Spec) -> dict[st
     """
     shapes = check_size(engine.shapes(spec))
     if options.start is None:
-        return initial_weights(shapes, spec.initializer, options.seed)
+        return initial_weights(shapes, spec, options.seed)
     given, tensors = load_weights(options.start)
-    for part in ("input_shape", "backbone", "bottleneck"):
-        ours, theirs = getattr(spec, part), getattr(given, part)
-        if part == "bottleneck":
-            ours, theirs = (type(ours), ours.latent), (type(theirs), theirs.latent)
-        if ours != theirs:
-            raise WeightsError(f"{options.start}: its {part} is not the one of the spec to train: {theirs}")
+    same = {
+        "input_shape": spec.input_shape == given.input_shape,
+        "backbone": spec.backbone.same_function(given.backbone),
+        "bottleneck": spec.bottleneck.same_function(given.bottleneck),
+    }
+    for part in (name for name, fits in same.items() if not fits):
+        theirs, ours = getattr(given, part), getattr(spec, part)
+        raise WeightsError(f"{options.start}: its {part} is {theirs}; expected {ours}, as the spec to train has it")
     check_tensors(tensors, shapes, str(options.start))
     return tensors
 
 
-def train_run(engine: Engine, options: RunOptions) -> Fit:
+def train_run(engine: Engine, options: RunOptions) -> History:
     """Train as the options say and leave the run's folder.
 
     Raises:
@@ -150,20 +156,23 @@ def train_run(engine: Engine, options: RunOptions) -> Fit:
 
     try:
         with TrainingProgress(engine.name, spec.training.epochs) as watcher:
-            result = fit(engine, spec, images.train, images.heldout, options.seed, watcher, keep, start)
+            result = train(engine, spec, images.train, images.heldout, options.seed, watcher, keep, start)
     except BaseException:
         if not any(options.out.iterdir()):
             options.out.rmdir()
         raise
-    _write_report(engine, options, spec, images, result)
+    for failure in _write_report(engine, options, spec, images, result):
+        print(f"failed: {failure}", file=sys.stderr)
     return result
 
 
-def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split, result: Fit) -> None:
-    model = engine.infer(spec, result.tensors)
-    recon = model.reconstruct(images.heldout)
+def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split, result: History) -> list[str]:
+    """Write the report at once, and again with measures and figures, each of which may fail.
+
+    Returns what failed, a line each, as the report's ``failed`` has it.
+    """
     curve = _thinned(result.step_losses)
-    report = {
+    report: dict[str, Any] = {
         "schema": SCHEMA,
         "engine": engine.name,
         "variant": engine.variant,
@@ -175,26 +184,67 @@ def _write_report(engine: Engine, options: RunOptions, spec: Spec, images: Split
         "seed": options.seed,
         "epochs": [asdict(epoch) for epoch in result.epochs],
         "best_epoch": result.best_epoch,
-        "heldout": {
-            **result.epochs[result.best_epoch].heldout,
-            "mse": mse(images.heldout, recon),
-            "pca_mse": pca_mse(images.train, images.heldout, spec.bottleneck.latent),
-        },
+        "heldout": dict(result.epochs[result.best_epoch].heldout),
         "curve": {"steps": curve.steps.tolist(), "losses": curve.losses.tolist()},
         "images_per_second": result.images_per_second,
         "seconds": result.seconds,
+        "failed": [],
     }
     write_json(options.out / "report.json", report)
-    shown = np.linspace(0, len(recon) - 1, min(10, len(recon))).astype(int)
-    rows = {"original": images.heldout[shown], "reconstruction": recon[shown].astype(np.float32)}
-    figures.save_figure(options.out / "reconstructions.png", figures.image_rows(rows))
-    per_epoch = -(-len(images.train) // spec.training.batch_size)
-    steps = np.array([min(epoch.epoch * per_epoch, len(result.step_losses)) for epoch in result.epochs[1:]])
-    heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs[1:]])
-    whole = figures.Curve(curve.steps, curve.losses, steps, heldout)
-    figures.save_figure(options.out / "loss.png", figures.loss_curves({engine.name: whole}))
-    codes = {engine.name: model.encode(images.heldout)}
-    figures.save_figure(options.out / "latent.png", figures.latent_scatter(codes, *colouring(images)))
+    try:
+        _measure_and_draw(engine, options, spec, images, result, curve, report)
+    except KeyboardInterrupt as interrupt:
+        report["failed"].append({"what": "measures and figures", "why": reason(interrupt)})
+        raise
+    finally:
+        write_json(options.out / "report.json", report)
+    return [f"{failure['what']}: {failure['why']}" for failure in report["failed"]]
+
+
+def _measure_and_draw(
+    engine: Engine,
+    options: RunOptions,
+    spec: Spec,
+    images: Split,
+    result: History,
+    curve: figures.Curve,
+    report: dict[str, Any],
+) -> None:
+    @cache
+    def model() -> Inference:
+        return engine.infer(spec, result.tensors)
+
+    @cache
+    def recon() -> np.ndarray:
+        return model().reconstruct(images.heldout)
+
+    report["heldout"]["mse"] = attempt(report, "mse", lambda: mse(images.heldout, recon()))
+    report["heldout"]["pca_mse"] = attempt(
+        report, "pca_mse", lambda: pca_mse(images.train, images.heldout, spec.latent_size)
+    )
+
+    def reconstructions() -> Figure:
+        shown = np.linspace(0, len(images.heldout) - 1, min(10, len(images.heldout))).astype(int)
+        rows = {"original": images.heldout[shown], "reconstruction": recon()[shown].astype(np.float32)}
+        return figures.image_rows(rows)
+
+    def losses() -> Figure:
+        per_epoch = -(-len(images.train) // spec.training.batch_size)
+        steps = np.array([min(epoch.epoch * per_epoch, len(result.step_losses)) for epoch in result.epochs[1:]])
+        heldout = np.array([epoch.heldout["loss"] for epoch in result.epochs[1:]])
+        return figures.loss_curves({engine.name: curve._replace(heldout_steps=steps, heldout_losses=heldout)})
+
+    def codes() -> Figure:
+        vectors = {engine.name: VectorCodes(model(), spec).encode(images.heldout)}
+        return figures.latent_scatter(vectors, *colouring(images))
+
+    drawings = {"reconstructions.png": reconstructions, "loss.png": losses, "latent.png": codes}
+    for name, drawing in drawings.items():
+        attempt(report, name, partial(_save, options.out / name, drawing))
+
+
+def _save(path: Path, drawing: Callable[[], Figure]) -> None:
+    figures.save_figure(path, drawing())
 
 
 def colouring(images: Split) -> tuple[np.ndarray | None, str, bool, tuple[str, ...]]:

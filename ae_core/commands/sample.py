@@ -8,13 +8,14 @@ import numpy as np
 import tyro
 
 from ae_core import latent
-from ae_core.commands.opening import as_data_error, check_between, open_model, read_codes, written
+from ae_core.commands.inputs import open_model, read_codes, written
 from ae_core.data import DataOptions, load
-from ae_core.errors import DataError, SpecError
+from ae_core.errors import DataError, SpecError, as_data_error, check_between
 from ae_core.files.output import check_file
+from ae_core.latent.codes import VectorCodes
 from ae_core.latent.fitting import MAX_DRAWS, fit_sampler
-from ae_core.spec import GaussianBottleneck, Spec
-from ae_core.training.engine import Engine, Inference
+from ae_core.spec import Spec
+from ae_core.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Sample:
     seed: int = 0
     """Of the draws, and of the mixture's fit."""
     points: Path | None = None
-    """Codes to decode in place of draws, [N, latent], as .npy."""
+    """Codes to decode in place of draws, [N, *latent shape], as .npy."""
     sampler: Literal["prior", "gaussian", "mixture", "box"] = "prior"
-    """prior: N(0, I), of a variational autoencoder; the others are fitted to the codes of --data."""
+    """prior: the bottleneck's own, N(0, I) of a Gaussian one; the others are fitted to the codes of --data."""
     data: str | None = None
     """Images to whose codes the sampler is fitted: a data set's name, a file or a folder."""
     data_options: Annotated[DataOptions, tyro.conf.arg(name="data")] = field(default_factory=DataOptions)
@@ -47,18 +48,21 @@ class Sample:
         check_file(self.out, (".npy", ".png"), self.force)
         spec, model = open_model(engine, self.weights)
         if self.points is not None:
-            z = read_codes(self.points, spec)
+            images = model.decode(read_codes(self.points, spec))
         else:
             check_between("--count", self.count, 1, MAX_DRAWS)
-            z = self._sampler(spec, model).draw(self.count, self.seed)
-        return written(self.out, "samples", model.decode(z).astype(np.float32))
+            vectors = VectorCodes(model, spec)
+            images = vectors.decode(self._sampler(spec, vectors).draw(self.count, self.seed))
+        return written(self.out, "samples", images.astype(np.float32))
 
-    def _sampler(self, spec: Spec, model: Inference) -> latent.Sampler:
+    def _sampler(self, spec: Spec, model: VectorCodes) -> latent.Sampler:
         if self.sampler == "prior":
-            if not isinstance(spec.bottleneck, GaussianBottleneck):
+            prior = spec.bottleneck.prior(spec.latent_size)
+            if prior is None:
                 right = "give --points codes.npy, or --sampler mixture --data with images to fit it to"
-                raise SpecError(f"{self.weights}: a plain bottleneck has no prior to draw from; {right}")
-            return latent.Prior(spec.bottleneck.latent)
+                kind = spec.bottleneck.kind
+                raise SpecError(f'{self.weights}: a "{kind}" bottleneck has no prior to draw from; {right}')
+            return prior
         if self.data is None:
             raise DataError(f"--sampler {self.sampler}: it is fitted to codes; give --data with images to encode")
         codes = model.encode(load(self.data, spec.input_shape, self.data_options).images)

@@ -1,15 +1,30 @@
-"""What all commands of the project share: errors in one line, exit statuses, and output that may go nowhere."""
+"""What all commands of the project share: errors in one line, exit statuses, flags, and output that may go nowhere."""
 
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import tyro
 
 from ae_core.errors import UserError
+from ae_core.spec.plugins import EXPECTED, load_plugins
+
+_FLAG = "--plugin"
+
+_Command = TypeVar("_Command")
+
+
+@dataclass(frozen=True)
+class _Arguments(Generic[_Command]):
+    """A command with what every command takes."""
+
+    command: Annotated[_Command, tyro.conf.arg(name="")]
+    plugin: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # taken out by now; here it is seen in every --help
+    """Package with components or presets of its own, by its name or its folder's path; anywhere among the arguments."""
 
 
 def run_program(name: str, work: Callable[[], int]) -> int:
@@ -52,30 +67,55 @@ def leave(status: int) -> NoReturn:
 
 
 def parse(command: Any, name: str, argv: list[str] | None = None, description: str | None = None) -> Any:
-    """Read a command from its dataclass.
+    """Load the plugins that arguments name, and read a command from its dataclass.
 
     Raises:
-        UserError: the arguments do not fit; in one line.
+        UserError: the arguments do not fit, or a plugin cannot be loaded; in one line.
         SystemExit: help was asked for and shown.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = take_plugins(sys.argv[1:] if argv is None else argv)
+    description = description or command.__doc__
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(
-                command, prog=name, description=description, args=argv, config=(tyro.conf.FlagCreatePairsOff,)
-            )
+            return tyro.cli(_Arguments[command], prog=name, description=description, args=argv, config=config).command
     except SystemExit as error:
         if error.code == 0:
             raise
         raise UserError(f"{_first_message(said.getvalue())}; see {name} --help") from None
 
 
+def take_plugins(argv: Sequence[str]) -> list[str]:
+    """Load the plugins that arguments name, and all others that are to be loaded; return the rest of the arguments.
+
+    Each stands behind a ``--plugin`` of its own, as the next argument or after "=". No twin's half is loaded yet.
+
+    Raises:
+        UserError: a plugin cannot be loaded, or the flag stands without a name.
+    """
+    names: list[str] = []
+    others: list[str] = []
+    given = iter(argv)
+    for argument in given:
+        flag, sign, name = argument.partition("=")
+        if flag != _FLAG:
+            others.append(argument)
+            continue
+        name = name if sign else next(given, "")
+        if not name or name.startswith("-"):
+            shown = f'"{name}"' if name else "nothing"
+            raise UserError(f"{_FLAG}: given {shown}; {EXPECTED}")
+        names.append(name)
+    load_plugins(names, None)
+    return others
+
+
 def _first_message(box: str) -> str:
     """Take the first message out of the frame that tyro draws around its errors."""
     lines = [line.strip("│ ").strip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     rule = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    return " ".join(line for line in lines[:rule] if line).rstrip(".") or "the arguments do not fit"
+    return " ".join(line for line in lines[:rule] if line).rstrip(". ") or "the arguments do not fit"
 
 
 def _silence() -> None:

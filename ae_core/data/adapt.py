@@ -9,29 +9,29 @@ from ae_core.errors import DataError
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def fit_images(
+def adapt_images(
     images: Float32[np.ndarray, "N h w c"], shape: Shape, options: DataOptions, where: str
 ) -> Float32[np.ndarray, "N H W C"]:
     """Return images of exactly ``shape`` = (H, W, C); those that have it already are returned as they are.
 
     ``options.channels`` = gray takes the luma 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rgb repeats gray.
-    ``options.fit`` = pad centres in zeros, resize stretches, bilinear and antialiased where it shrinks.
+    ``options.adapt`` = pad centres in zeros, resize stretches, bilinear and antialiased where it shrinks.
 
     Raises ``DataError`` that names both shapes and the option that would bring one to the other.
     """
-    images = _fit_channels(images, shape, options, where)
+    images = _adapt_channels(images, shape, options, where)
     if images.shape[1:3] == shape[:2]:
         return images
-    if options.fit == "pad":
+    if options.adapt == "pad":
         return _pad(images, shape, where)
-    if options.fit == "resize":
+    if options.adapt == "resize":
         return _resize(images, shape)
     grows = images.shape[1] <= shape[0] and images.shape[2] <= shape[1]
-    remedy = "--fit pad or --fit resize" if grows else "--fit resize"
+    remedy = "--adapt pad or --adapt resize" if grows else "--adapt resize"
     raise DataError(f"{where}: images are {_text(images.shape[1:])}, the spec wants {_text(shape)}: use {remedy}")
 
 
-def _fit_channels(
+def _adapt_channels(
     images: Float32[np.ndarray, "N h w c"], shape: Shape, options: DataOptions, where: str
 ) -> Float32[np.ndarray, "N h w C"]:
     given, wanted = images.shape[3], shape[2]
@@ -51,7 +51,7 @@ def _pad(images: Float32[np.ndarray, "N h w C"], shape: Shape, where: str) -> Fl
     down, right = shape[0] - images.shape[1], shape[1] - images.shape[2]
     if down < 0 or right < 0:
         given = _text(images.shape[1:])
-        raise DataError(f"{where}: images are {given}, too large to pad to {_text(shape)}: use --fit resize")
+        raise DataError(f"{where}: images are {given}, too large to pad to {_text(shape)}: use --adapt resize")
     top, left = down // 2, right // 2
     return np.pad(images, ((0, 0), (top, down - top), (left, right - left), (0, 0)))
 

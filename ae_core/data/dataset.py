@@ -15,7 +15,7 @@ Shape = tuple[int, int, int]
 class DataOptions:
     """How images are brought to the shape that a spec wants."""
 
-    fit: Literal["exact", "pad", "resize"] = "exact"
+    adapt: Literal["exact", "pad", "resize"] = "exact"
     """Images of another size: refused (exact), centred in zeros (pad), or stretched, bilinear (resize)."""
 
     channels: Literal["exact", "gray", "rgb"] = "exact"

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ae_core.data.adapt import fit_images
+from ae_core.data.adapt import adapt_images
 from ae_core.data.arrays import read_npy, read_npz
 from ae_core.data.cans import cans
 from ae_core.data.dataset import DEFAULT_OPTIONS, DataOptions, Dataset, Shape
@@ -32,9 +32,9 @@ def load(source: str, shape: Shape, options: DataOptions = DEFAULT_OPTIONS) -> D
     if source == "garments":
         return garments(options.count, shape[:2], options.data_seed, shape[2])
     if source == "digits":
-        return _fitted(digits(), shape, options, source)
+        return _adapted(digits(), shape, options, source)
     if source in NAMES:
-        return _fitted(mnist(source, options.data_folder), shape, options, source)
+        return _adapted(mnist(source, options.data_folder), shape, options, source)
     return read_images(source, shape, options)
 
 
@@ -60,8 +60,8 @@ def read_images(path: str | Path, shape: Shape, options: DataOptions = DEFAULT_O
         dataset = Dataset(path.name, read_picture(path))
     else:
         dataset = Dataset(path.name, validate_images(read_idx(path), str(path)))
-    return _fitted(dataset, shape, options, str(path))
+    return _adapted(dataset, shape, options, str(path))
 
 
-def _fitted(dataset: Dataset, shape: Shape, options: DataOptions, where: str) -> Dataset:
-    return dataset._replace(images=fit_images(dataset.images, shape, options, where))
+def _adapted(dataset: Dataset, shape: Shape, options: DataOptions, where: str) -> Dataset:
+    return dataset._replace(images=adapt_images(dataset.images, shape, options, where))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ae_core.data.adapt import fit_images
+from ae_core.data.adapt import adapt_images
 from ae_core.data.dataset import DataOptions, Dataset, Shape
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError
@@ -56,7 +56,7 @@ def read_folder(folder: Path, shape: Shape, options: DataOptions) -> Dataset:
     console = Console(stderr=True)
     shown = track(paths, folder.name, console=console, transient=True, disable=not console.is_terminal)
     for image, path in zip(images, shown, strict=True):
-        image[...] = fit_images(read_picture(path), shape, options, str(path))[0]
+        image[...] = adapt_images(read_picture(path), shape, options, str(path))[0]
     return Dataset(folder.name, images, labels=labels)
 
 

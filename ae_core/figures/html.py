@@ -69,8 +69,8 @@ footer { margin-top: 2.5rem; color: var(--muted); font-size: 0.85rem; }
 """
 
 
-def page(heading: str, lead: str, good: bool, verdict: str, sections: Iterable[str], footer: str) -> str:
-    """Return a page: a heading, a line beneath it, the verdict, sections (of `section`), and a footer."""
+def report_html(heading: str, lead: str, good: bool, verdict: str, sections: Iterable[str], footer: str) -> str:
+    """Return a report: a heading, a line beneath it, the verdict, sections (of `section`), and a footer."""
     word = "pass" if good else "fail"
     return f"""<!doctype html>
 <html lang="en">
@@ -112,7 +112,7 @@ def row(label: str, cells: list[str]) -> str:
 
 
 def numbers(kind: str, note: str, head: str, labels: list[str], rows: Iterable[tuple[str, list[str], bool]]) -> str:
-    """Return a table of numbers with a note above it; a row is its name, its cells, and whether it is in order.
+    """Return a table of numbers with a note above it; a row is its name, its cells, and whether it passed.
 
     On a narrow screen a row becomes a block in which every number carries its label.
     """
@@ -148,7 +148,7 @@ def details(summary: str, value: Any) -> str:
 
 
 def links(targets: Mapping[str, str]) -> str:
-    """Return links by their text; the targets are relative to the page, which is why they may lie beside it."""
+    """Return links by their text; a target is a path relative to the report, such as a file beside it."""
     items = (f'<li><a href="{escape(target)}">{escape(text)}</a></li>' for text, target in targets.items())
     return f"<ul>{''.join(items)}</ul>" if targets else ""
 

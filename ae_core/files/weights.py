@@ -18,7 +18,7 @@ from ae_core.errors import SpecError, WeightsError
 from ae_core.files.output import write_bytes
 from ae_core.spec import Spec, spec_from_json, spec_to_json
 
-FORMAT = "twin-autoencoders/1"
+FORMAT = "twin-autoencoders/2"
 
 
 class Weights(NamedTuple):
@@ -26,6 +26,12 @@ class Weights(NamedTuple):
 
     spec: Spec
     tensors: dict[str, np.ndarray]
+
+
+def is_state(name: str) -> bool:
+    """Say whether a tensor is state, which training changes without a gradient, by its name: the last part of it begins
+    with ``running_``, as batch norm's ``running_mean`` does."""
+    return name.rpartition(".")[2].startswith("running_")
 
 
 def checksum(tensor: np.ndarray) -> str:

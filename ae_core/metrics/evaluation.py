@@ -7,16 +7,17 @@ import numpy as np
 from jaxtyping import Float
 
 from ae_core.data import Dataset
-from ae_core.errors import DataError
-from ae_core.latent import Gaussian, Mixture, Prior, fit_gaussian, fit_mixture
+from ae_core.errors import DataError, MissingError
+from ae_core.latent import Sampler, fit_gaussian, fit_mixture
+from ae_core.latent.codes import VectorCodes
 from ae_core.metrics.dci import ALPHA, dci
 from ae_core.metrics.factors import linear_r2, mig, monotone, sap, smooth_r2
 from ae_core.metrics.knn import knn_agreement, trustworthiness
-from ae_core.metrics.reconstruction import SSIM_WINDOW, bce, bits_per_dimension, mse, psnr, ssim
+from ae_core.metrics.reconstruction import SSIM_WINDOW, bce, bits_per_dimension, log_probability, mse, psnr, ssim
 from ae_core.metrics.samples import energy_distance
 from ae_core.metrics.variational import active_units, elbo, importance_weighted, kl_per_dimension
 from ae_core.rng import generator
-from ae_core.spec import BernoulliLikelihood, GaussianBottleneck, Spec
+from ae_core.spec import Spec
 from ae_core.training.engine import Inference
 
 NEIGHBOURS = 10
@@ -75,8 +76,8 @@ def evaluate(model: Inference, spec: Spec, data: Dataset, seed: int = 0) -> Eval
     """
     result = Evaluation({}, {})
     images = data.images
-    gaussian = isinstance(spec.bottleneck, GaussianBottleneck)
-    codes, logvar = model.posterior(images) if gaussian else (model.encode(images), None)
+    model, bottleneck = VectorCodes(model, spec), spec.bottleneck
+    codes, logvar = model.posterior(images) if bottleneck.has_posterior else (model.encode(images), None)
     recon = model.decode(codes) if np.isfinite(codes).all() else codes
     if not np.isfinite(recon).all():
         raise DataError(
@@ -85,7 +86,10 @@ def evaluate(model: Inference, spec: Spec, data: Dataset, seed: int = 0) -> Eval
     _reconstruction(result, spec, images, recon)
     names = ("elbo", "elbo_bits", "log_likelihood", "log_likelihood_bits", "active_units", "kl")
     if logvar is None:
-        _say(result, names, "the bottleneck is plain: a code has no distribution")
+        _say(result, names, f"the bottleneck is {bottleneck.kind}: a code has no distribution")
+    elif (why := _unknown_probability(spec)) is not None:
+        _say(result, names[:4], why)
+        _latents(result, codes, logvar)
     else:
         _variational(result, spec, model.decode, images, codes, logvar, seed)
     _samples(result, spec, model.decode, images, recon, codes, seed)
@@ -103,12 +107,14 @@ def _reconstruction(result: Evaluation, spec: Spec, images: np.ndarray, recon: n
         _say(result, ("ssim",), f"its window of {SSIM_WINDOW}×{SSIM_WINDOW} pixels does not fit the images")
     else:
         _put(result, "ssim", float(ssim(images, recon).mean()), "", "−1 to 1", "mean over images; Wang et al., 2004")
-    if isinstance(spec.likelihood, BernoulliLikelihood):
+    if spec.likelihood.gives_probabilities:
         nats = float(bce(images, recon).mean())
         _put(result, "bce", nats, "nats", "∞ to 0", "an image, at the code without noise")
         _put(result, "bce_bits", bits_per_dimension(nats, size), "bits/dim", "∞ to 0", f"bce over {size:,} numbers")
     else:
-        _say(result, ("bce", "bce_bits"), "the likelihood is Gaussian: the decoder makes no probabilities")
+        _say(
+            result, ("bce", "bce_bits"), f"the likelihood is {spec.likelihood.kind}: no pixel is a probability"
+        )
 
 
 def _variational(
@@ -121,7 +127,7 @@ def _variational(
     seed: int,
 ) -> None:
     size = images[0].size
-    low, high = ("−∞ to 0", "∞ to 0") if isinstance(spec.likelihood, BernoulliLikelihood) else ("−∞ to ∞", "∞ to −∞")
+    low, high = ("−∞ to 0", "∞ to 0") if spec.likelihood.gives_probabilities else ("−∞ to ∞", "∞ to −∞")
     bound = float(elbo(decode, spec.likelihood, images, mean, logvar, seed).mean())
     _put(result, "elbo", bound, "nats", low, "an image, one draw each; Kingma & Welling, 2014")
     _put(result, "elbo_bits", bits_per_dimension(-bound, size), "bits/dim", high, f"−elbo over {size:,} numbers")
@@ -132,6 +138,20 @@ def _variational(
     _put(result, "log_likelihood", value, "nats", low, how)
     bits = bits_per_dimension(-value, size)
     _put(result, "log_likelihood_bits", bits, "bits/dim", high, f"−log_likelihood over {size:,} numbers")
+    _latents(result, mean, logvar)
+
+
+def _unknown_probability(spec: Spec) -> str | None:
+    """Return why log p(x|z) of a likelihood is not known, or None where it is."""
+    image = np.zeros((1, *spec.input_shape))
+    try:
+        log_probability(spec.likelihood, image, image + 0.5)
+    except MissingError as error:
+        return str(error)
+    return None
+
+
+def _latents(result: Evaluation, mean: np.ndarray, logvar: np.ndarray) -> None:
     active, kl = active_units(mean), kl_per_dimension(mean, logvar)
     names = [f"latent {i + 1}" for i in range(len(kl))]
     parts = dict(zip(names, active.astype(float).tolist(), strict=True))
@@ -161,7 +181,7 @@ def _samples(
         _put(result, name, energy_distance(invented, real), "", "∞ to 0", how)
 
     put(names[0], recon[fitted[:DRAWN]], "reconstructions: what samples can reach")
-    samplers: dict[str, tuple[Gaussian | Mixture | Prior, str]] = {
+    samplers: dict[str, tuple[Sampler, str]] = {
         names[1]: (fit_gaussian(codes[fitted]), "a Gaussian fitted to the codes")
     }
     if codes.shape[1] > MOST_MIXED:
@@ -171,10 +191,11 @@ def _samples(
         samplers[names[2]] = fit_mixture(codes[fitted], COMPONENTS, seed), what
     else:
         _say(result, names[2:3], "the codes are all the same")
-    if isinstance(spec.bottleneck, GaussianBottleneck):
-        samplers[names[3]] = Prior(codes.shape[1]), "the prior"
+    prior = spec.bottleneck.prior(codes.shape[1])
+    if prior is not None:
+        samplers[names[3]] = prior, "the prior"
     else:
-        _say(result, names[3:], "the bottleneck is plain: there is no prior")
+        _say(result, names[3:], f"the bottleneck is {spec.bottleneck.kind}: there is no prior")
     for name, (sampler, what) in samplers.items():
         put(name, decode(sampler.draw(DRAWN, seed)), what)
     return None

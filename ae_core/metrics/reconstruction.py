@@ -1,11 +1,12 @@
 """How far reconstructions are from their images."""
 
 import math
+from functools import singledispatch
 
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ae_core.spec import BernoulliLikelihood, GaussianLikelihood
+from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Likelihood, missing
 
 
 def mse(a: Float[np.ndarray, "N *S"], b: Float[np.ndarray, "N *S"]) -> float:
@@ -114,23 +115,35 @@ def bce(images: Float[np.ndarray, "N H W C"], probabilities: Float[np.ndarray, "
     return result
 
 
+@singledispatch
 def log_probability(
-    likelihood: BernoulliLikelihood | GaussianLikelihood,
-    images: Float[np.ndarray, "N H W C"],
-    decoded: Float[np.ndarray, "N H W C"],
+    likelihood: Likelihood, images: Float[np.ndarray, "N H W C"], decoded: Float[np.ndarray, "N H W C"]
 ) -> Float64[np.ndarray, " N"]:
     """Return log p(x|z) of each image, in nats, summed over pixels and channels, without the spec's weight.
 
     Bernoulli: minus `bce`, at most 0. It is a log-probability of images in black and white; of gray ones it is the
     customary score, which no constant normalises (Loaiza-Ganem & Cunningham, 2019). Gaussian: the log-density with
     its constant, −½·Σ ((x − mean)² / variance + log(2π·variance)), of any sign.
+
+    Raises:
+        MissingError: it is not registered for this kind.
     """
-    match likelihood:
-        case BernoulliLikelihood():
-            return -bce(images, decoded)
-        case GaussianLikelihood(variance):
-            squares = ((images.astype(np.float64) - decoded) ** 2).sum((1, 2, 3))
-            return -0.5 * (squares / variance + images[0].size * math.log(2 * math.pi * variance))
+    raise missing("ae_core", "log_probability", likelihood)
+
+
+@log_probability.register
+def _bernoulli(
+    likelihood: BernoulliLikelihood, images: Float[np.ndarray, "N H W C"], decoded: Float[np.ndarray, "N H W C"]
+) -> Float64[np.ndarray, " N"]:
+    return -bce(images, decoded)
+
+
+@log_probability.register
+def _gaussian(
+    likelihood: GaussianLikelihood, images: Float[np.ndarray, "N H W C"], decoded: Float[np.ndarray, "N H W C"]
+) -> Float64[np.ndarray, " N"]:
+    squares = ((images.astype(np.float64) - decoded) ** 2).sum((1, 2, 3))
+    return -0.5 * (squares / likelihood.variance + images[0].size * math.log(2 * math.pi * likelihood.variance))
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:

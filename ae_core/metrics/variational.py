@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Float64
 
 from ae_core.metrics.reconstruction import log_probability
 from ae_core.rng import normal
-from ae_core.spec import BernoulliLikelihood, GaussianLikelihood
+from ae_core.spec import Likelihood
 
 Decode = Callable[[np.ndarray], np.ndarray]
-Likelihood = BernoulliLikelihood | GaussianLikelihood
 
 ACTIVE_VARIANCE = 0.01
 """A latent number is active where its mean varies more than this: the threshold of Burda et al. (2016)."""

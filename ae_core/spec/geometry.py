@@ -4,7 +4,7 @@ A strided convolution takes n pixels to n/stride (strides divide, the spec sees 
 convolution is its adjoint: it takes n to n·stride with the same two numbers, so one rule serves both.
 """
 
-from ae_core.spec import ConvBackbone, Padding
+from ae_core.spec.backbone import Padding
 
 
 def pads(kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
@@ -33,11 +33,3 @@ def crops(kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
     """
     before, _ = pads(kernel, stride, padding)
     return before, kernel - stride - before
-
-
-def code_shape(backbone: ConvBackbone, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return height, width and channels after the encoder's last convolution."""
-    height, width, _ = input_shape
-    for stride in backbone.strides:
-        height, width = height // stride, width // stride
-    return height, width, backbone.channels[-1]

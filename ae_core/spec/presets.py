@@ -3,17 +3,12 @@
 from dataclasses import replace
 
 from ae_core.errors import SpecError, nearest
-from ae_core.spec import (
-    Adam,
-    BernoulliLikelihood,
-    ConvBackbone,
-    DenseBackbone,
-    GaussianBottleneck,
-    PlainBottleneck,
-    Schedule,
-    Spec,
-    Training,
-)
+from ae_core.spec.backbone import ConvBackbone, DenseBackbone
+from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck
+from ae_core.spec.likelihood import BernoulliLikelihood
+from ae_core.spec.model import Spec, Training
+from ae_core.spec.optimizer import Adam
+from ae_core.spec.schedule import Cosine
 
 # Foster, "Generative Deep Learning", 2nd ed., chapter 3; eps is the default of Keras, which the book uses.
 _FOSTER_AE = Spec(
@@ -52,7 +47,7 @@ PRESETS: dict[str, Spec] = {
         backbone=DenseBackbone(hidden=(256, 128), activation="gelu_tanh"),
         bottleneck=GaussianBottleneck(latent=2, kl_weight=4.0),
         likelihood=BernoulliLikelihood(reduction="sum"),
-        training=Training(Adam(learning_rate=1e-3), Schedule("cosine"), batch_size=64, epochs=20),
+        training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
     ),
 }
 

@@ -30,16 +30,17 @@ from ae_core.spec import (
     Adam,
     BatchNorm,
     BernoulliLikelihood,
+    Constant,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
-from ae_core.training.loop import Silence, fit
+from ae_core.training.loop import Silence, train
 
 TWINS = {"jax": ae_jax, "torch": ae_torch}
 X = normal((40, 2), 0, "codes") @ normal((2, 5), 0, "map") + 0.1 * normal((40, 5), 0, "rest")
@@ -130,7 +131,7 @@ def test_images_by_the_name_of_a_preset(twin):
 def test_fit_is_the_training_loops(twin):
     estimator = twin.AutoencoderEstimator(epochs=3, batch_size=16, random_state=7).fit(X)
     rows = X.reshape(-1, 1, 1, 5)
-    result = fit(twin.Fitted.engine, estimator.model_.spec, rows, rows, 7, Silence(), lambda tensors: None)
+    result = train(twin.Fitted.engine, estimator.model_.spec, rows, rows, 7, Silence(), lambda tensors: None)
     for name, tensor in result.tensors.items():
         np.testing.assert_array_equal(estimator.model_.tensors[name], tensor)
     assert estimator.model_.history.step_losses == result.step_losses
@@ -216,8 +217,8 @@ def test_partial_fit_remembers(twin, optimizer):
 
 
 def test_partial_fit_takes_the_peak_rate_and_any_number_of_rows(twin):
-    schedule = Schedule("cosine", warmup_steps=1000)
-    spec, slow = (replace(DENSE, training=Training(SGD(0.01), s, batch_size=8)) for s in (Schedule(), schedule))
+    schedule = Cosine(1000)
+    spec, slow = (replace(DENSE, training=Training(SGD(0.01), s, batch_size=8)) for s in (Constant(), schedule))
     one, other = (twin.AutoencoderEstimator(spec=s) for s in (spec, slow))
     for rows in (X, X[:1], X[:13]):
         one.partial_fit(rows)
@@ -328,11 +329,11 @@ def test_a_training_that_fails_says_so(twin):
 
 def test_an_interrupt_is_no_result(twin, monkeypatch):
     def interrupted(*arguments):
-        result = fit(*arguments)
+        result = train(*arguments)
         result.status = "interrupted"
         return result
 
-    monkeypatch.setattr("ae_core.estimator.fit", interrupted)
+    monkeypatch.setattr("ae_core.estimator.train", interrupted)
     estimator = twin.AutoencoderEstimator(epochs=1)
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(X)

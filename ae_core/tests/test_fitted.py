@@ -15,7 +15,8 @@ from ae_core.commands import cli
 from ae_core.data import cans, split
 from ae_core.spec import BatchNorm, DenseBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
 from ae_core.spec.changes import changed, changed_training, chosen
-from ae_core.training.loop import Silence, fit
+from ae_core.training import loop
+from ae_core.training.loop import Silence
 
 TWINS = {"jax": ae_jax, "torch": ae_torch}
 PLAIN = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2), training=Training(batch_size=16, epochs=3))
@@ -33,7 +34,7 @@ def _tensors_equal(one, other):
 def test_a_fit_is_the_training_of_the_command_line(twin):
     model = twin.fit(VAE, IMAGES, seed=3)
     train, kept = split(len(IMAGES), 0.1, 3)
-    result = fit(twin.Fitted.engine, VAE, IMAGES[train], IMAGES[kept], 3, Silence(), lambda tensors: None)
+    result = loop.train(twin.Fitted.engine, VAE, IMAGES[train], IMAGES[kept], 3, Silence(), lambda tensors: None)
     assert _tensors_equal(model.tensors, result.tensors)
     assert model.history.step_losses == result.step_losses
     assert [epoch.epoch for epoch in model.history.epochs] == [0, 1, 2, 3]
@@ -81,7 +82,7 @@ def test_other_numbers_of_training(twin):
 
 def test_other_images_to_judge_by(twin):
     model = twin.fit(PLAIN, IMAGES[:40], heldout=IMAGES[40:])
-    result = fit(twin.Fitted.engine, PLAIN, IMAGES[:40], IMAGES[40:], 0, Silence(), lambda tensors: None)
+    result = loop.train(twin.Fitted.engine, PLAIN, IMAGES[:40], IMAGES[40:], 0, Silence(), lambda tensors: None)
     assert _tensors_equal(model.tensors, result.tensors)
     assert model.evaluate(IMAGES[40:])["loss"] == model.history.epochs[model.history.best_epoch].heldout["loss"]
 
@@ -203,7 +204,7 @@ def test_bad_questions_are_refused_in_one_line(twin):
         "codes: given NaN or infinity": lambda: plain.decode([[0.0, np.inf]]),
         'given "plain" bottleneck'.replace("given", "given a"): lambda: plain.posterior(IMAGES),
         "count: given 0; expected 1 to 10,000,000": lambda: variational.sample(0),
-        'given "prior", which a plain bottleneck does not have': lambda: plain.sample(sampler="prior"),
+        'given "prior", which a "plain" bottleneck does not have': lambda: plain.sample(sampler="prior"),
         'given "gaussian" and no images': lambda: plain.sample(),
         "mixture: given 31 components": lambda: plain.sample(sampler="mixture", images=IMAGES, components=31),
     }

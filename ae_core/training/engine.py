@@ -1,19 +1,20 @@
 """What a twin offers to the command line, the training loop and the benchmarks: NumPy in, NumPy out."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ae_core.errors import DataError, SpecError
-from ae_core.spec import GaussianBottleneck, Spec
+from ae_core.spec import Spec
 
 Tensors = Mapping[str, np.ndarray]
 """Tensors of a weights file: PyTorch's names and layouts."""
 
-Codes = Float[np.ndarray, "N L"]
-"""One number for each image and latent dimension."""
+Codes = Float[np.ndarray, "N ..."]
+"""A code of the spec's latent shape for each image: ``[N, L]``, or maps ``[N, h, w, c]``."""
 
 INFERENCE_BATCH = 256
 """Images in one pass of encode, posterior, decode, reconstruct and evaluate."""
@@ -42,51 +43,71 @@ def check_posterior(spec: Spec) -> None:
     """Refuse to ask a deterministic code for its posterior.
 
     Raises:
-        SpecError: the bottleneck is not a Gaussian one.
+        SpecError: a code of the spec is no distribution.
     """
-    if not isinstance(spec.bottleneck, GaussianBottleneck):
-        raise SpecError(f'posterior: given a "{spec.bottleneck.kind}" bottleneck; expected "gaussian"')
+    if not spec.bottleneck.has_posterior:
+        raise SpecError(
+            f'posterior: given a "{spec.bottleneck.kind}" bottleneck; expected one whose code has a posterior'
+        )
 
 
 class Steps(NamedTuple):
-    """Consecutive training steps, one row each; all randomness is in them."""
+    """Consecutive training steps, one row each, with all that they need: noise follows from seed and number."""
 
     indices: Int64[np.ndarray, "K B"]
     """Training images of each step; what lies behind its size is not read."""
     sizes: Int64[np.ndarray, " K"]
     """Number of images of each step."""
-    noise: Float64[np.ndarray, "K B L"]
-    """Standard normal numbers for the bottleneck."""
+    numbers: Int64[np.ndarray, " K"]
+    """Number of each step in the training, from 0."""
+    seed: int
+    """Of the noise."""
     learning_rates: Float64[np.ndarray, " K"]
     """Learning rate of each step."""
+    coefficients: Mapping[str, Float64[np.ndarray, " K"]]
+    """The spec's coefficients at each step, by name."""
+    noise: Mapping[str, Float[np.ndarray, "K B ..."]] = MappingProxyType({})
+    """Noise of the caller's own, by site; what is not here is made on the device (`ae_core.noise`)."""
+
+    def part(self, first: int, count: int) -> "Steps":
+        """Return ``count`` of the steps, from ``first`` on."""
+        rows = slice(first, first + count)
+        return self._replace(
+            indices=self.indices[rows],
+            sizes=self.sizes[rows],
+            numbers=self.numbers[rows],
+            learning_rates=self.learning_rates[rows],
+            coefficients={name: values[rows] for name, values in self.coefficients.items()},
+            noise={site: values[rows] for site, values in self.noise.items()},
+        )
 
 
-class Memory(NamedTuple):
+class Snapshot(NamedTuple):
     """All that training changes. Either twin goes on from it, whichever gave it."""
 
     step: int
     """Steps taken."""
     tensors: dict[str, np.ndarray]
-    """Parameters, running statistics and moments, in PyTorch's names and layouts; moments begin with their slot."""
+    """Parameters, state and moments, in PyTorch's names and layouts; moments begin with the name of their slot."""
 
 
 @runtime_checkable
 class Inference(Protocol):
     """A model with weights. Any number of images is taken, a batch at a time."""
 
-    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Float[np.ndarray, "N L"]:
-        """Return codes; of a Gaussian bottleneck, the means."""
+    def encode(self, images: Float[np.ndarray, "N H W C"]) -> Codes:
+        """Return codes, [N, *latent shape]; where a code has a posterior, its mean."""
         ...
 
     def posterior(self, images: Float[np.ndarray, "N H W C"]) -> tuple[Codes, Codes]:
-        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, L] each.
+        """Return mean and logvar of the posterior N(mean, exp(logvar)) of each image, [N, *latent shape] each.
 
         Raises:
-            SpecError: the bottleneck is not a Gaussian one.
+            SpecError: a code of the spec has no posterior.
         """
         ...
 
-    def decode(self, z: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N H W C"]:
+    def decode(self, z: Codes) -> Float[np.ndarray, "N H W C"]:
         """Return the images that codes stand for."""
         ...
 
@@ -118,11 +139,11 @@ class Trainer(Protocol):
         """Return a copy of the present weights."""
         ...
 
-    def memory(self) -> Memory:
+    def snapshot(self) -> Snapshot:
         """Return a copy of all that training changes."""
         ...
 
-    def remember(self, memory: Memory) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on from there, as the training would have that it was taken from."""
         ...
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ae_core.errors import SpecError
 from ae_core.rng import generator
-from ae_core.spec import Initializer
+from ae_core.spec import Initial, Initializer, Spec
 
 MAX_NUMBERS = 2**31
 """The most numbers a model may have; far beyond what is drawn here in reasonable time."""
@@ -25,31 +25,46 @@ def check_size(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int,
     return shapes
 
 
-def initial_weights(
-    shapes: Mapping[str, tuple[int, ...]], initializer: Initializer, seed: int
-) -> dict[str, np.ndarray]:
+def initial_weights(shapes: Mapping[str, tuple[int, ...]], spec: Spec, seed: int) -> dict[str, np.ndarray]:
     """Draw float64 weights for tensors given by name and shape, in PyTorch's names and layouts.
 
     Each tensor has a random stream of its own, keyed by its name: adding a layer changes no other layer's start.
-    Kernels and matrices follow ``initializer``; biases and running means are 0, norm weights and running variances 1.
+    Kernels and matrices follow the spec's initialiser; biases and running means are 0, norm weights and running
+    variances 1; tensors that a component names start where it says.
 
     Fans are shape[1]·receptive field (in) and shape[0]·receptive field (out), in PyTorch's layout; Keras and PyTorch
     both count so, for transposed convolutions too. The normal variants are not truncated.
 
     Source: Glorot & Bengio (2010), eq. 16; He et al. (2015), eq. 10; LeCun et al. (1998), eq. 16.
     """
-    return {name: _draw(name, shape, initializer, seed) for name, shape in shapes.items()}
+    named = spec.initial_values
+    return {
+        name: _draw(name, shape, _start_of(name, shape, named), spec.initializer, seed)
+        for name, shape in shapes.items()
+    }
 
 
-def _draw(name: str, shape: tuple[int, ...], initializer: Initializer, seed: int) -> np.ndarray:
-    if len(shape) == 1:
-        ones = name.endswith((".weight", ".running_var"))
-        return np.ones(shape) if ones else np.zeros(shape)
+def _start_of(name: str, shape: tuple[int, ...], named: Mapping[str, Initial]) -> Initial:
+    for ending, value in named.items():
+        if f".{name}".endswith(f".{ending}"):
+            return value
+    if len(shape) > 1:
+        return "kernel"
+    return "ones" if name.endswith((".weight", ".running_var")) else "zeros"
+
+
+def _draw(name: str, shape: tuple[int, ...], start: Initial, initializer: Initializer, seed: int) -> np.ndarray:
+    if start == "zeros":
+        return np.zeros(shape)
+    if start == "ones":
+        return np.ones(shape)
+    rng = generator(seed, "init", name)
+    if isinstance(start, float):
+        return rng.normal(0, start, shape)
     field = math.prod(shape[2:])
     fan_in, fan_out = shape[1] * field, shape[0] * field
     family, _, form = initializer.partition("_")
     variance = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[family]
-    rng = generator(seed, "init", name)
     if form == "uniform":
         limit = math.sqrt(3 * variance)  # a uniform on ±limit has variance limit²/3
         return rng.uniform(-limit, limit, shape)

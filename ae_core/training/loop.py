@@ -1,7 +1,7 @@
 """The training loop: epochs, held-out evaluation, best weights. The twins share it; each brings its engine.
 
-It adds nothing to what a step computes: batches, noise and learning rates are pure functions of the seed, the epoch
-and the step, and are handed to the engine as numbers.
+It adds nothing to what a step computes: batches, noise, learning rates and coefficients are pure functions of the seed,
+the epoch and the step.
 """
 
 import time
@@ -12,15 +12,13 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from ae_core.data import batch_indices, steps_per_epoch
+from ae_core.data import steps_per_epoch
 from ae_core.errors import SpecError
-from ae_core.rng import normal
-from ae_core.spec import BatchNorm, ConvBackbone, GaussianBottleneck, Spec
-from ae_core.spec.geometry import code_shape
+from ae_core.spec import Spec
 from ae_core.system.interrupt import Interrupt, interruptible
-from ae_core.training.engine import Engine, Steps, Tensors, Trainer
+from ae_core.training.engine import Engine, Tensors, Trainer
 from ae_core.training.initial import initial_weights
-from ae_core.training.schedule import learning_rates
+from ae_core.training.steps import make_steps
 
 DISPATCH_SECONDS = 0.3
 """Steps are dispatched so many at a time that progress can be shown, and Ctrl-C answered, about this often."""
@@ -44,8 +42,8 @@ class Epoch:
 
 
 @dataclass
-class Fit:
-    """A finished training."""
+class History:
+    """The story of a training, and its best weights."""
 
     tensors: dict[str, np.ndarray]
     """The weights with the lowest held-out loss."""
@@ -85,38 +83,16 @@ class Silence:
         """Let an epoch pass."""
 
 
-def make_steps(spec: Spec, count: int, seed: int, epoch: int, first: int, number: int) -> Steps:
-    """Return ``number`` steps of an epoch (counted from 0) of ``count`` images, from step ``first`` on.
-
-    The last batch of an epoch may be shorter. Noise has no columns where the bottleneck draws none.
-    """
-    batch = min(spec.training.batch_size, count)
-    per_epoch = steps_per_epoch(count, batch)
-    latent = spec.bottleneck.latent if isinstance(spec.bottleneck, GaussianBottleneck) else 0
-    global_steps = epoch * per_epoch + np.arange(first, first + number)
-    indices = np.zeros((number, batch), np.int64)
-    sizes = np.zeros(number, np.int64)
-    for row in range(number):
-        chosen = batch_indices(count, batch, seed, epoch, first + row)
-        indices[row, : len(chosen)] = chosen
-        sizes[row] = len(chosen)
-    noise = [
-        normal((batch, latent), seed, "noise", int(step)) if latent else np.zeros((batch, 0)) for step in global_steps
-    ]
-    rates = learning_rates(spec.training, global_steps, per_epoch * spec.training.epochs)
-    return Steps(indices, sizes, np.stack(noise), rates)
-
-
-def fit(
+def train(
     engine: Engine,
     spec: Spec,
-    train: Float[np.ndarray, "N H W C"],
+    images: Float[np.ndarray, "N H W C"],
     heldout: Float[np.ndarray, "M H W C"],
     seed: int,
     watcher: Watcher,
     keep: Callable[[dict[str, np.ndarray]], None],
     start: Tensors | None = None,
-) -> Fit:
+) -> History:
     """Train a model and return its best weights with the story of the training.
 
     Ctrl-C ends the training at the next dispatch, with what is best by then; so does a loss that is not finite.
@@ -124,7 +100,7 @@ def fit(
     Args:
         engine: the twin that trains.
         spec: the model and its training.
-        train: images to train on.
+        images: to train on.
         heldout: images that decide which weights are best.
         seed: of initial weights, batch order and noise.
         watcher: is told of steps and epochs.
@@ -134,18 +110,18 @@ def fit(
     Raises:
         SpecError: see `check_batches`.
     """
-    check_batches(spec, len(train))
+    check_batches(spec, len(images))
     began = time.perf_counter()
     shapes = engine.shapes(spec)
-    trainer = engine.train(spec, start or initial_weights(shapes, spec.initializer, seed), train)
-    result = Fit(trainer.tensors())
+    trainer = engine.train(spec, start or initial_weights(shapes, spec, seed), images)
+    result = History(trainer.tensors())
     best = _Best(trainer, heldout, keep, result)
     with interruptible() as interrupt:
         watcher.epoch(best.judge(0, {}, began), True)
         clock = _Clock()
         for epoch in range(spec.training.epochs):
             started = time.perf_counter()
-            means = _train_epoch(spec, trainer, len(train), seed, epoch, result, watcher, clock, interrupt)
+            means = _train_epoch(spec, trainer, len(images), seed, epoch, result, watcher, clock, interrupt)
             if result.status == "diverged":
                 break
             known = result.best_epoch
@@ -164,7 +140,7 @@ def fit(
 
 class _Best:
     def __init__(
-        self, trainer: Trainer, heldout: np.ndarray, keep: Callable[[dict[str, np.ndarray]], None], result: Fit
+        self, trainer: Trainer, heldout: np.ndarray, keep: Callable[[dict[str, np.ndarray]], None], result: History
     ) -> None:
         self.trainer, self.heldout, self.keep, self.result = trainer, heldout, keep, result
         self.loss = np.inf
@@ -205,7 +181,7 @@ def _train_epoch(
     count: int,
     seed: int,
     epoch: int,
-    result: Fit,
+    result: History,
     watcher: Watcher,
     clock: _Clock,
     interrupt: Interrupt,
@@ -245,17 +221,15 @@ def _chunks(per_epoch: int, trainer: Trainer, clock: _Clock, batch: int) -> Iter
 
 
 def check_batches(spec: Spec, count: int) -> None:
-    """Refuse batches that cannot be normalised.
+    """Refuse batches that are too small for the model.
 
     Raises:
-        SpecError: a batch of a single vector would have no variance for batch norm to divide by.
+        SpecError: a batch of a single vector, for one, has no variance for batch norm to divide by.
     """
-    backbone, batch = spec.backbone, spec.training.batch_size
-    if not isinstance(backbone.norm, BatchNorm):
-        return
-    single = not isinstance(backbone, ConvBackbone) or code_shape(backbone, spec.input_shape)[:2] == (1, 1)
-    if single and (batch == 1 or count % batch == 1):
+    least, batch = spec.backbone.smallest_batch(spec.input_shape), spec.training.batch_size
+    last = count % batch or batch
+    if min(batch, last) < least:
         raise SpecError(
-            f"training.batch_size: given {batch}, which leaves a batch of 1 of {count} images; batch norm needs at "
-            "least 2 in every batch"
+            f"training.batch_size: given {batch}, which leaves a batch of {min(batch, last)} of {count} images; "
+            f"expected at least {least} in every batch, for a normalisation over the batch"
         )

@@ -32,7 +32,7 @@ def _known(name: str, value: bool | int) -> bool:
     return True
 
 
-def after(number: Float[Array, ""], tree: Any) -> Float[Array, ""]:
+def after(number: float | Float[Array, ""], tree: Any) -> Float[Array, ""]:
     """Return the number, in a way that has XLA work out all arrays of the tree before it.
 
     XLA writes new weights over the old ones only where nobody can still want to read these; else it copies every

@@ -1,10 +1,10 @@
 """Many training steps in one dispatch, compiled once, on one device or on a mesh of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from ae_core.spec import Schedule, Spec, Training
+from ae_core.spec import Constant, Spec, Training
 from ae_jax.execution.compiler import compiler_options
 from ae_jax.execution.gradients import AXIS, divided
 from ae_jax.execution.plan import Division
 from ae_jax.model.autoencoder import Variables, build
+from ae_jax.noise import draw
 from ae_jax.training import Batch, State, make_training
 
 one_at_a_time = Lock()
@@ -45,10 +46,29 @@ def program_of(spec: Spec, train: bool = True) -> Spec:
     ``train`` so is the optimiser.
     """
     training = spec.training
-    optimizer = replace(training.optimizer, learning_rate=1.0)
-    common = replace(training, optimizer=optimizer, schedule=Schedule(), batch_size=1, epochs=1)
+    optimizer: Any = replace(cast(Any, training.optimizer), learning_rate=1.0)
+    common = replace(training, optimizer=optimizer, schedule=Constant(), batch_size=1, epochs=1)
     common = common if train else Training(batch_size=1, epochs=1, precision=training.precision)
     return replace(spec, initializer="glorot_uniform", training=common)
+
+
+class StepInputs(NamedTuple):
+    """What K training steps of R rows each take, beside state and images."""
+
+    indices: Any
+    """Images of each step, [K, R]."""
+    mask: Any
+    """1 for each sample, 0 for those that only fill up a batch, [K, R]."""
+    noise: Mapping[str, Any]
+    """The caller's own, by site, [K, R, *shape]; what is not here is made in the program."""
+    learning_rates: Any
+    """[K]."""
+    coefficients: Mapping[str, Any]
+    """By name, [K] each."""
+    numbers: Any
+    """Number of each step in the training, [K]."""
+    keys: Mapping[str, Any]
+    """Keys of the noise that is made in the program, by site, [2] each."""
 
 
 @lru_cache(maxsize=64)
@@ -57,24 +77,31 @@ def compiled_steps(
 ) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Return the compiled training steps of a spec: ``(state, images, inputs, count) -> (state, terms)``.
 
-    ``spec`` is a `program_of` the one to train, so that all of the same program share it.
-    ``inputs`` are indices [K, R], weights [K, R], noise [K, R, L] and learning rates [K], with R rows as the division
-    has them. One compilation serves any number of steps up to K, since the count is an argument, and a batch that is
-    shorter, since its missing samples weigh 0. The state is donated. To be called, and waited for, with
-    `one_at_a_time` held.
+    ``spec`` is a `program_of` the one to train, so that all of the same program share it. ``inputs`` are `StepInputs`,
+    with as many rows as the division has. One compilation serves any number of steps up to K, since the count is an
+    argument, and a batch that is shorter, since its missing samples are masked. The state is donated. To be called, and
+    waited for, with `one_at_a_time` held.
     """
     on_mesh = division.devices > 1
     model = build(spec, plain_convolutions)
     whole = division.devices * division.parts == 1
     training = make_training(model) if whole else make_training(model, divided(division.parts, on_mesh))
+    sites = spec.noise_sites
+    rows = division.parts * division.size  # of this device's share
 
-    def run(state: State, images: Array, inputs: tuple[Array, ...], count: Array) -> tuple[State, dict[str, Array]]:
-        totals = inputs[1].sum(1)
-        totals = lax.psum(totals, AXIS) if on_mesh else totals  # once a dispatch, not once a step
+    def run(state: State, images: Array, inputs: StepInputs, count: Array) -> tuple[State, dict[str, Array]]:
+        counts = inputs.mask.sum(1)
+        counts = lax.psum(counts, AXIS) if on_mesh else counts  # once a dispatch, not once a step
+        first = lax.axis_index(AXIS) * rows if on_mesh else 0
 
         def step(i: Array, state: State) -> tuple[State, dict[str, Array]]:
-            indices, weight, noise, learning_rate = (array[i] for array in inputs)
-            return training.step(state, Batch(images[indices], noise, learning_rate, weight, totals[i]))
+            noise = {name: values[i] for name, values in inputs.noise.items()}
+            for name, key in inputs.keys.items():
+                noise[name] = draw(sites[name], key, inputs.numbers[i], rows, first, spec.training.precision)
+            coefficients = {name: values[i] for name, values in inputs.coefficients.items()}
+            chosen = images[inputs.indices[i]]
+            batch = Batch(chosen, inputs.learning_rates[i], noise, coefficients, inputs.mask[i], counts[i])
+            return training.step(state, batch)
 
         def body(i: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
             state, logs = carry
@@ -82,11 +109,12 @@ def compiled_steps(
             return state, {name: logs[name].at[i].set(value) for name, value in terms.items()}
 
         _, shapes = jax.eval_shape(step, 0, state)
-        logs = {name: jnp.zeros(len(inputs[0]), shape.dtype) for name, shape in shapes.items()}
+        logs = {name: jnp.zeros(len(inputs.indices), shape.dtype) for name, shape in shapes.items()}
         return lax.fori_loop(0, count, body, (state, logs))
 
     if on_mesh:
-        divided_inputs = (P(None, AXIS), P(None, AXIS), P(None, AXIS), P())
+        shares = P(None, AXIS)
+        divided_inputs: Any = StepInputs(*(shares, shares, shares, P(), P(), P(), P()))  # type: ignore[arg-type]
         specs = (P(), P(), divided_inputs, P())
         run = jax.shard_map(run, mesh=mesh_of(division.devices), in_specs=specs, out_specs=P(), check_vma=False)
     return jax.jit(run, donate_argnums=0, compiler_options=compiler_options())
@@ -98,19 +126,25 @@ def compiled_inference(spec: Spec, name: str, division: Division) -> Callable[..
 
     ``spec`` is a `program_of` the model's, so that all of the same program share it.
 
-    ``encode``, ``posterior`` ([B, 2, L]: mean and logvar), ``decode`` and ``reconstruct`` take variables and rows;
+    - ``encode``, ``decode`` and ``reconstruct`` take variables and rows.
+    - ``posterior`` does so too, and returns mean and logvar, [B, 2, *latent shape].
+    - ``evaluate`` takes the rows' mask too, and returns the sum of each loss term over the rows of each device.
+
     To be called, and waited for, with `one_at_a_time` held.
-    ``evaluate`` takes weights of the rows too, and returns the weighted sum of each loss term on each device.
     """
     model = build(spec)
 
-    def evaluate(variables: Variables, x: Array, weight: Array) -> dict[str, Array]:
-        result = model.loss(variables, x, weight=weight, train=False, total=jnp.ones((), x.dtype))
+    def evaluate(variables: Variables, x: Array, mask: Array) -> dict[str, Array]:
+        result = model.loss(variables, x, mask=mask, train=False, samples=jnp.ones((), x.dtype))
         return {"loss": result.total[None], **{key: value[None] for key, value in result.terms.items()}}
+
+    def posterior(variables: Variables, x: Array) -> Array:
+        code: Any = model.encode(variables, x)
+        return jnp.stack([code.mean, code.logvar], 1)
 
     functions: dict[str, Callable[..., Any]] = {
         "encode": lambda variables, x: model.encode(variables, x).z,
-        "posterior": lambda variables, x: jnp.stack(model.encode(variables, x)[:2], 1),
+        "posterior": posterior,
         "decode": model.decode,
         "reconstruct": model.reconstruct,
         "evaluate": evaluate,

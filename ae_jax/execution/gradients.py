@@ -1,7 +1,7 @@
 """The gradient of a batch's loss: at once, or summed over parts that fit a cache and over the devices of a mesh."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,34 +9,33 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ae_jax.model.autoencoder import Autoencoder, Loss, Variables
-from ae_jax.model.layers import SampleWeight
-
-Images = Float[Array, "B H W C"]
-Noise = Float[Array, "B L"]
+from ae_jax.model.bottleneck import Coefficients, Noise
+from ae_jax.model.norm import Mask
 
 AXIS = "batch"
 """Name of the mesh axis over which a batch is divided."""
 
 
-Gradients = Callable[
-    [Autoencoder, Variables, Images, Noise, SampleWeight | None, Float[Array, ""] | None], tuple[Any, Loss]
-]
-"""From model, variables, images, noise, weight and total to the gradient by the parameters, and the loss."""
+class Inputs(NamedTuple):
+    """What a loss is worked out from, beside the variables; see `Autoencoder.loss`."""
+
+    images: Float[Array, "B H W C"]
+    noise: Noise
+    coefficients: Coefficients | None = None
+    mask: Mask | None = None
+    samples: Float[Array, ""] | None = None
 
 
-def whole_batch(
-    model: Autoencoder,
-    variables: Variables,
-    images: Images,
-    noise: Noise,
-    weight: SampleWeight | None,
-    total: Float[Array, ""] | None,
-) -> tuple[Any, Loss]:
-    """Return the gradient of a batch's loss at once; for ``weight`` and ``total`` see `Autoencoder.loss`."""
+Gradients = Callable[[Autoencoder, Variables, Inputs], tuple[Any, Loss]]
+"""From model, variables and inputs to the gradient by the parameters, and the loss."""
+
+
+def whole_batch(model: Autoencoder, variables: Variables, inputs: Inputs) -> tuple[Any, Loss]:
+    """Return the gradient of a batch's loss at once."""
+    images, noise, coefficients, mask, samples = inputs
 
     def loss(params: dict[str, Any]) -> tuple[Float[Array, ""], Loss]:
-        given = {"params": params, "batch_stats": variables["batch_stats"]}
-        result = model.loss(given, images, noise, weight, total=total)
+        result = model.loss({**variables, "params": params}, images, noise, coefficients, mask, samples=samples)
         return result.total, result
 
     return jax.grad(loss, has_aux=True)(variables["params"])
@@ -45,33 +44,28 @@ def whole_batch(
 def divided(parts: int, on_mesh: bool) -> Gradients:
     """Return a function that computes what `whole_batch` does, as a sum over parts of the batch.
 
-    The mean over the batch is Σ w·l / Σ w. A part's share of it has the whole batch's Σ w below: the shares add up,
-    and so do their gradients. That holds only where samples are independent; see `Spec.couples_samples`.
+    The mean over the batch is Σ m·l / Σ m, with the mask m. A part's share of it has the whole batch's Σ m below: the
+    shares add up, and so do their gradients. That holds only where samples are independent; see `Spec.couples_samples`.
 
     Args:
         parts: number of equal parts that follow each other; it divides the batch of each device.
-        on_mesh: whether the batch is divided over the devices of the axis `AXIS` too; ``total`` then has to be given,
-            since a device knows the weights of its own share only.
+        on_mesh: whether the batch is divided over the devices of the axis `AXIS` too; ``samples`` then has to be given,
+            since a device knows the mask of its own share only.
     """
 
     def everywhere(tree: Any) -> Any:
         return lax.psum(tree, AXIS) if on_mesh else tree
 
-    def gradients(
-        model: Autoencoder,
-        variables: Variables,
-        images: Images,
-        noise: Noise,
-        weight: SampleWeight | None,
-        total: Float[Array, ""] | None,
-    ) -> tuple[Any, Loss]:
-        weight = jnp.ones(len(images), images.dtype) if weight is None else weight
-        total = weight.sum() if total is None else total
-        rows = [array.reshape(parts, len(array) // parts, *array.shape[1:]) for array in (images, noise, weight)]
+    def gradients(model: Autoencoder, variables: Variables, inputs: Inputs) -> tuple[Any, Loss]:
+        images, noise, coefficients, mask, samples = inputs
+        mask = jnp.ones(len(images), images.dtype) if mask is None else mask
+        samples = mask.sum() if samples is None else samples
+        cut = lambda array: array.reshape(parts, len(array) // parts, *array.shape[1:])  # noqa: E731
+        rows = jax.tree.map(cut, (images, dict(noise), mask))
 
         def share(number: Any) -> tuple[Any, Loss]:
-            part, eps, share_weight = (array[number] for array in rows)
-            return whole_batch(model, variables, part, eps, share_weight, total)
+            part, part_noise, part_mask = jax.tree.map(lambda array: array[number], rows)
+            return whole_batch(model, variables, Inputs(part, part_noise, coefficients, part_mask, samples))
 
         if parts == 1:
             return everywhere(share(0))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ae_core.errors import SpecError
 from ae_core.spec import Spec
-from ae_core.spec.cost import layer_costs
+from ae_jax.execution.counts import count
 
 CACHE_BYTES = 5 * 2**19
 """On a CPU a part's activations take about so many bytes: a few times a core's second-level cache, since the layers
@@ -70,11 +70,12 @@ def _divide(spec: Spec, batch: int, plan: Plan, train: bool, there: int, on_cpu:
     for name, value, most in (("devices", plan.devices, there), ("micro_batch", plan.micro_batch, None)):
         if value is not None and not 1 <= value <= (most or value):
             raise SpecError(f"plan.{name}: given {value}; expected at least 1" + (f", at most {most}" if most else ""))
-    if train and spec.couples_samples:
+    coupling = [component for component in spec.components if component.couples_samples]
+    if train and coupling:
         if (plan.devices or 1) > 1 or (plan.micro_batch or batch) < batch:
             raise SpecError(
-                "plan: batch norm couples the samples of a batch, so it cannot be divided; expected devices 1 and no "
-                "micro_batch"
+                f'plan: the {coupling[0].family} "{coupling[0].kind}" couples the samples of a batch, so it cannot be '
+                "divided; expected devices 1 and no micro_batch"
             )
         return Division(1, 1, batch)
     devices = plan.devices or _devices(spec, batch, there, on_cpu)
@@ -82,24 +83,30 @@ def _divide(spec: Spec, batch: int, plan: Plan, train: bool, there: int, on_cpu:
     if plan.micro_batch is not None or not on_cpu:
         size = min(plan.micro_batch or share, share)
     else:
-        size = _size(share, _cached(spec))
+        # so few images are not cut, and one image on its way need not wait until its model is traced
+        size = share if share <= LEAST_PART else _size(share, _cached(spec))
     return Division(devices, -(-share // size), size)
 
 
 def _size(share: int, cached: int) -> int:
     """Return the size near ``cached`` whose multiple exceeds the share by the fewest rows."""
     sizes = range(-(-3 * cached // 4), 5 * cached // 4 + 1)
+    if share <= sizes[0]:
+        return share
     return min(share, min(sizes, key=lambda size: (-(-share // size) * size, abs(size - cached))))
 
 
 def _devices(spec: Spec, batch: int, there: int, on_cpu: bool) -> int:
     if not on_cpu:
         return max(n for n in range(1, there + 1) if batch % n == 0)
-    layers = layer_costs(spec).values()
-    uses = batch * sum(layer.multiplications for layer in layers) // sum(layer.weights for layer in layers)
-    return max(1, min(there, uses // LEAST_REUSE, batch // LEAST_PART))
+    most = min(there, batch // LEAST_PART)
+    if most <= 1:
+        return 1  # untraced: one image does not wait for that
+    products = count(spec).products
+    uses = batch * sum(p.multiplications for p in products) // max(1, sum(p.weights for p in products))
+    return max(1, min(most, uses // LEAST_REUSE))
 
 
 def _cached(spec: Spec) -> int:
-    activations = sum(layer.outputs for layer in layer_costs(spec).values())
+    activations = max(1, sum(product.outputs for product in count(spec).products))
     return max(LEAST_PART, CACHE_BYTES // (np.dtype(spec.training.precision).itemsize * activations))

@@ -1,7 +1,9 @@
 """The autoencoder: encode, decode, reconstruct and loss as pure functions over a plain nested dict of arrays."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,21 +11,25 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ae_core.spec import ConvBackbone, DenseBackbone, Spec
+from ae_core.spec import Spec
+from ae_core.spec.corruption import SITE
 from ae_core.training.initial import initial_weights
-from ae_jax.model.bottleneck import Code
-from ae_jax.model.conv import ConvDecoder, ConvEncoder
+from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
 from ae_jax.model.convolution import plain_convolutions
-from ae_jax.model.dense import DenseDecoder, DenseEncoder
-from ae_jax.model.layers import SampleWeight
+from ae_jax.model.corruption import corrupt
 from ae_jax.model.likelihood import make_likelihood
-from ae_jax.tensors import from_tensors, tensor_shapes
+from ae_jax.model.norm import Mask
+from ae_jax.model.penalty import Seen, penalty
+from ae_jax.tensors import STATE, from_tensors, tensor_shapes
 
 Variables = dict[str, Any]
-"""``{"params": …, "batch_stats": …}``, each a nested dict of arrays; without batch norm the second is empty."""
+"""``{"params": …, "state": …}``, nested dicts of arrays; state is what training changes without a gradient."""
 
 PRODUCT_PRECISION = "highest"
 """Of float32 products on every platform: full float32, where JAX by itself would take TF32."""
+
+NO_NOISE: Noise = MappingProxyType({})
 
 
 class Loss(NamedTuple):
@@ -31,34 +37,32 @@ class Loss(NamedTuple):
 
     total: Float[Array, ""]
     terms: dict[str, Float[Array, ""]]
-    batch_stats: dict[str, Any]
-    """The running statistics after this batch."""
+    state: dict[str, Any]
+    """The state after this batch."""
 
 
-class _Module(nn.Module):
-    """Encoder and decoder of a spec."""
+class Network(nn.Module):
+    """Encoder, bottleneck and decoder of a spec, as a Linen module."""
 
     spec: Spec
 
     def setup(self) -> None:
-        self.encoder: DenseEncoder | ConvEncoder
-        self.decoder: DenseDecoder | ConvDecoder
-        match self.spec.backbone:
-            case DenseBackbone() as backbone:
-                self.encoder = DenseEncoder(self.spec, backbone)
-                self.decoder = DenseDecoder(self.spec, backbone)
-            case ConvBackbone() as backbone:
-                self.encoder = ConvEncoder(self.spec, backbone)
-                self.decoder = ConvDecoder(self.spec, backbone)
+        spec, backbone = self.spec, self.spec.backbone
+        self.encoder = make_encoder(backbone, spec)
+        features = backbone.feature_shape(spec.input_shape)
+        self.bottleneck = make_bottleneck(spec.bottleneck, features, use_bias=not backbone.absorbs_code_bias)
+        self.decoder = make_decoder(backbone, spec)
+
+    def encode(self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None) -> Code:
+        if self.spec.corruption is not None and SITE in noise:
+            x = corrupt(self.spec.corruption, x, noise[SITE])
+        return self.bottleneck(self.encoder(x, mask), noise, mask)
 
     def __call__(
-        self,
-        x: Float[Array, "B H W C"],
-        noise: Float[Array, "B L"] | None = None,
-        weight: SampleWeight | None = None,
+        self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None
     ) -> tuple[Code, Float[Array, "B H W C"]]:
-        code = self.encoder(x, noise, weight)
-        return code, self.decoder(code.z, weight)
+        code = self.encode(x, noise, mask)
+        return code, self.decoder(code.z, mask)
 
 
 @dataclass(frozen=True)
@@ -73,29 +77,27 @@ class Autoencoder:
     """Whether convolutions are JAX's own on a CPU too: slow there, but differentiable in forward mode."""
 
     @cached_property
-    def _module(self) -> _Module:
+    def network(self) -> Network:
         """The Linen module within."""
-        return _Module(self.spec)
+        return Network(self.spec)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of all tensors of the weights file, in PyTorch's layout."""
         images = jax.ShapeDtypeStruct((1, *self.spec.input_shape), np.float32)
-        return tensor_shapes(jax.eval_shape(self._module.init, jax.random.key(0), images))
+        return tensor_shapes(jax.eval_shape(self.network.init, jax.random.key(0), images))
 
     def init(self, seed: int = 0) -> Variables:
         """Return initial variables; the PyTorch twin's are the same numbers."""
-        return from_tensors(initial_weights(self.shapes, self.spec.initializer, seed), self.spec.training.precision)
+        return from_tensors(initial_weights(self.shapes, self.spec, seed), self.spec.training.precision)
 
-    def encode(
-        self, variables: Variables, x: Float[Array, "B H W C"], noise: Float[Array, "B L"] | None = None
-    ) -> Code:
-        """Return the code of images; without noise, a Gaussian code's z is its mean."""
-        return self._apply(variables, lambda module: module.encoder(x, noise))
+    def encode(self, variables: Variables, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE) -> Code:
+        """Return the code of images; without noise the images are clean and a posterior's z is its mean."""
+        return self.apply(variables, lambda network: network.encode(x, noise))
 
-    def decode(self, variables: Variables, z: Float[Array, "B L"]) -> Float[Array, "B H W C"]:
-        """Return the image that each code stands for: probabilities or means."""
-        return make_likelihood(self.spec.likelihood).mean(self._apply(variables, lambda module: module.decoder(z)))
+    def decode(self, variables: Variables, z: Float[Array, "B ..."]) -> Float[Array, "B H W C"]:
+        """Return the image that each code, [B, *latent shape], stands for: probabilities or means."""
+        return make_likelihood(self.spec.likelihood).mean(self.apply(variables, lambda network: network.decoder(z)))
 
     def reconstruct(self, variables: Variables, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """Return ``decode(encode(x).z)``."""
@@ -105,38 +107,62 @@ class Autoencoder:
         self,
         variables: Variables,
         x: Float[Array, "B H W C"],
-        noise: Float[Array, "B L"] | None = None,
-        weight: SampleWeight | None = None,
+        noise: Noise = NO_NOISE,
+        coefficients: Coefficients | None = None,
+        mask: Mask | None = None,
         train: bool = True,
-        total: Float[Array, ""] | None = None,
+        samples: Float[Array, ""] | None = None,
     ) -> Loss:
         """Return the training loss, averaged over the batch.
 
         Args:
-            variables: parameters and running statistics.
-            x: images in [0, 1].
-            noise: standard normal numbers for a Gaussian bottleneck; without them z is the mean.
-            weight: weight of each sample in the mean and in batch statistics; 1 for all when absent.
-            train: normalise with the batch's statistics and update the running ones.
-            total: sum of the weights by which the loss is divided, where the images are only a part of a batch; that
-                of these images when absent.
+            variables: parameters and state.
+            x: clean images in [0, 1].
+            noise: by the name of its site; without any, images are not corrupted and a posterior's z is its mean.
+            coefficients: weights of terms and the like, by name; what they come to in the end when absent.
+            mask: 1 for each sample, 0 for those that only fill up the batch; 1 for all when absent.
+            train: normalise with the batch's statistics and update the state.
+            samples: by what the sums over samples are divided, where the images are only a part of a batch; the number
+                of these samples when absent.
         """
-        weight = jax.numpy.ones(x.shape[0], x.dtype) if weight is None else weight
-        total = weight.sum() if total is None else total
-        forward = lambda module: module(x, noise, weight if train else None)  # noqa: E731
+        mask = jax.numpy.ones(x.shape[0], x.dtype) if mask is None else mask
+        own = mask.sum()
+        samples = own if samples is None else samples
+        coefficients = self.spec.last_coefficients if coefficients is None else coefficients
+        forward = lambda network: network(x, noise, mask if train else None)  # noqa: E731
         with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
-            (code, output), updated = self._module.apply(variables, method=forward, mutable=["batch_stats"])
-            values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
-        weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
-        terms = {name: (values * weight).sum() / total for name, (_, values) in weighted.items()}
-        loss = sum(factor * terms[name] for name, (factor, _) in weighted.items())
-        return Loss(loss, terms, updated.get("batch_stats", {}))
+            (code, output), updated = self.network.apply(variables, method=forward, mutable=[STATE])
+            weighted = self._terms(x, code, output, mask, coefficients)
 
-    def _apply(self, variables: Variables, function: Any) -> Any:
+        def mean(values: Array) -> Array:
+            # a number of the whole batch counts for each of its samples
+            return (values * mask).sum() / samples if values.ndim else values * (own / samples)
+
+        terms = {name: mean(values) for name, (_, values) in weighted.items()}
+        parts = [factor * terms[name] for name, (factor, _) in weighted.items() if factor is not None]
+        total = sum(parts[1:], parts[0])
+        return Loss(total, terms, updated.get(STATE, {}))
+
+    def _terms(
+        self, x: Array, code: Code, output: Array, mask: Array, coefficients: Coefficients
+    ) -> Mapping[str, Term]:
+        spec = self.spec
+        values = make_likelihood(spec.likelihood).negative_log_likelihood(output, x)
+        terms: dict[str, Term] = {"reconstruction": (coefficients["reconstruction"], values)}
+        terms |= code.penalties(spec.bottleneck, coefficients)
+        seen = Seen(x, code, output, mask)
+        return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
+
+    def apply(self, variables: Variables, function: Callable[[Any], Any]) -> Any:
+        """Return what a function of the bound `Network` gives, without changing the state."""
         with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
-            return self._module.apply(variables, method=function)
+            return self.network.apply(variables, method=function)
 
 
 def build(spec: Spec, plain_convolutions: bool = False) -> Autoencoder:
-    """Return the model of a spec."""
+    """Return the model of a spec.
+
+    Raises:
+        MissingError: nothing is registered for one of its components, when the model is first used.
+    """
     return Autoencoder(spec, plain_convolutions)

@@ -1,13 +1,53 @@
 """Bottlenecks: from the encoder's features to a code, and what the code costs."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ae_core.spec import GaussianBottleneck, PlainBottleneck
+from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
 from ae_jax.model.layers import Linear
+from ae_jax.model.norm import Mask
+
+Coefficients = Mapping[str, float | Float[Array, ""]]
+"""Numbers of one step, by name; see `ae_core.spec.Component.coefficients`."""
+Noise = Mapping[str, Float[Array, "B ..."]]
+"""Noise of one step, by the name of its site."""
+Term = tuple[float | Float[Array, ""] | None, Float[Array, "..."]]
+"""A weight, None for what is only reported, and the value of each sample, [B], or one for the whole batch."""
+
+
+@runtime_checkable
+class Code(Protocol):
+    """A code: a NamedTuple with ``z``, and where it is a distribution with ``mean`` and ``logvar``."""
+
+    @property
+    def z(self) -> Float[Array, "B ..."]:
+        """The code itself, [B, *latent shape]."""
+        ...
+
+    def penalties(self, bottleneck: Any, coefficients: Coefficients) -> dict[str, Term]:
+        """Return the terms that the code adds to the loss, by name."""
+        ...
+
+
+@singledispatch
+def make_bottleneck(bottleneck: Bottleneck, features: tuple[int, ...], use_bias: bool = True) -> Any:
+    """Return the Linen module that turns features into a code: ``module(features, noise, mask) -> Code``.
+
+    Args:
+        bottleneck: of which kind.
+        features: shape of one image's features.
+        use_bias: False where the decoder takes away again what a constant adds to all codes.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("ae_jax", "make_bottleneck", bottleneck)
 
 
 class PlainCode(NamedTuple):
@@ -15,28 +55,9 @@ class PlainCode(NamedTuple):
 
     z: Float[Array, "B L"]
 
-    def penalties(self, bottleneck: PlainBottleneck) -> dict[str, tuple[float, Float[Array, " B"]]]:
+    def penalties(self, bottleneck: PlainBottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return no penalty."""
         return {}
-
-
-class GaussianCode(NamedTuple):
-    """The posterior N(mean, exp(logvar)) and one draw z from it."""
-
-    mean: Float[Array, "B L"]
-    logvar: Float[Array, "B L"]
-    z: Float[Array, "B L"]
-
-    def penalties(self, bottleneck: GaussianBottleneck) -> dict[str, tuple[float, Float[Array, " B"]]]:
-        """Return the weight and value of KL(N(mean, exp(logvar)) ‖ N(0, I)), in nats per sample.
-
-        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)).
-        """
-        kl = -0.5 * (1 + self.logvar - self.mean**2 - jnp.exp(self.logvar)).sum(-1)
-        return {"kl": (bottleneck.kl_weight, kl)}
-
-
-Code = PlainCode | GaussianCode
 
 
 class PlainHead(nn.Module):
@@ -49,8 +70,29 @@ class PlainHead(nn.Module):
     def setup(self) -> None:
         self.code = Linear(self.features, self.latent, self.use_bias)
 
-    def __call__(self, x: Float[Array, "B F"], noise: Float[Array, "B L"] | None = None) -> PlainCode:
-        return PlainCode(self.code(x))
+    def __call__(self, x: Float[Array, "B ..."], noise: Noise, mask: Mask | None = None) -> PlainCode:
+        return PlainCode(self.code(x.reshape(x.shape[0], -1)))
+
+
+@make_bottleneck.register
+def _plain(bottleneck: PlainBottleneck, features: tuple[int, ...], use_bias: bool = True) -> PlainHead:
+    return PlainHead(math.prod(features), bottleneck.latent, use_bias)
+
+
+class GaussianCode(NamedTuple):
+    """The posterior N(mean, exp(logvar)) and one draw z from it."""
+
+    mean: Float[Array, "B L"]
+    logvar: Float[Array, "B L"]
+    z: Float[Array, "B L"]
+
+    def penalties(self, bottleneck: GaussianBottleneck, coefficients: Coefficients) -> dict[str, Term]:
+        """Return the weight and value of KL(N(mean, exp(logvar)) ‖ N(0, I)), in nats per sample.
+
+        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)).
+        """
+        kl = -0.5 * (1 + self.logvar - self.mean**2 - jnp.exp(self.logvar)).sum(-1)
+        return {"kl": (coefficients["kl"], kl)}
 
 
 class GaussianHead(nn.Module):
@@ -63,21 +105,14 @@ class GaussianHead(nn.Module):
         self.mean = Linear(self.features, self.latent)
         self.logvar = Linear(self.features, self.latent)
 
-    def __call__(self, x: Float[Array, "B F"], noise: Float[Array, "B L"] | None = None) -> GaussianCode:
+    def __call__(self, x: Float[Array, "B ..."], noise: Noise, mask: Mask | None = None) -> GaussianCode:
+        x = x.reshape(x.shape[0], -1)
         mean, logvar = self.mean(x), self.logvar(x)
-        z = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
+        z = mean + jnp.exp(0.5 * logvar) * noise["bottleneck"] if "bottleneck" in noise else mean
         return GaussianCode(mean, logvar, z)
 
 
-def make_bottleneck(
-    bottleneck: PlainBottleneck | GaussianBottleneck, features: int, use_bias: bool = True
-) -> PlainHead | GaussianHead:
-    """Return the module that turns the encoder's features into a code.
-
-    ``use_bias`` concerns a plain code alone: a Gaussian mean's bias always has the KL term to answer to.
-    """
-    match bottleneck:
-        case PlainBottleneck(latent):
-            return PlainHead(features, latent, use_bias)
-        case GaussianBottleneck(latent):
-            return GaussianHead(features, latent)
+@make_bottleneck.register
+def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...], use_bias: bool = True) -> GaussianHead:
+    # a mean's bias always has the KL term to answer to
+    return GaussianHead(math.prod(features), bottleneck.latent)

@@ -7,9 +7,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ae_core.spec import ConvBackbone, Spec
-from ae_core.spec.geometry import code_shape, crops, pads
-from ae_jax.model.bottleneck import Code, make_bottleneck
-from ae_jax.model.layers import Conv, ConvTranspose, Linear, SampleWeight, make_activation, make_norm
+from ae_core.spec.geometry import crops, pads
+from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.layers import Conv, ConvTranspose, Linear, make_activation
+from ae_jax.model.norm import Mask, make_norm
 
 
 class ConvBlock(nn.Module):
@@ -26,18 +27,18 @@ class ConvBlock(nn.Module):
         layer, margin = (ConvTranspose, crops) if self.transposed else (Conv, pads)
         edges = margin(backbone.kernel, self.stride, backbone.padding)
         self.conv = layer(self.in_channels, self.out_channels, backbone.kernel, self.stride, edges, use_bias=bias)
-        self.norm = make_norm(backbone.norm, self.out_channels)
+        self.norm = None if backbone.norm is None else make_norm(backbone.norm, self.out_channels)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
 
-    def __call__(self, x: Float[Array, "B H W I"], weight: SampleWeight | None = None) -> Float[Array, "B h w O"]:
+    def __call__(self, x: Float[Array, "B H W I"], mask: Mask | None = None) -> Float[Array, "B h w O"]:
         x = self.conv(x)
         if self.norm is not None:
-            x = self.norm(x, weight)
+            x = self.norm(x, mask)
         return self.activation(x)
 
 
 class ConvEncoder(nn.Module):
-    """Images to codes."""
+    """Images to features, [B, h, w, c]."""
 
     spec: Spec
     backbone: ConvBackbone
@@ -46,18 +47,11 @@ class ConvEncoder(nn.Module):
         channels = (self.spec.input_shape[2], *self.backbone.channels)
         layers = zip(pairwise(channels), self.backbone.strides, strict=True)
         self.blocks = [ConvBlock(a, b, stride, self.backbone) for (a, b), stride in layers]
-        features = math.prod(code_shape(self.backbone, self.spec.input_shape))
-        self.bottleneck = make_bottleneck(self.spec.bottleneck, features)
 
-    def __call__(
-        self,
-        x: Float[Array, "B H W C"],
-        noise: Float[Array, "B L"] | None = None,
-        weight: SampleWeight | None = None,
-    ) -> Code:
+    def __call__(self, x: Float[Array, "B H W C"], mask: Mask | None = None) -> Float[Array, "B h w c"]:
         for block in self.blocks:
-            x = block(x, weight)
-        return self.bottleneck(x.reshape(x.shape[0], -1), noise)
+            x = block(x, mask)
+        return x
 
 
 class ConvDecoder(nn.Module):
@@ -70,13 +64,23 @@ class ConvDecoder(nn.Module):
         backbone = self.backbone
         channels = (backbone.channels[-1], *reversed(backbone.channels))
         layers = zip(pairwise(channels), reversed(backbone.strides), strict=True)
-        self.inner = Linear(self.spec.bottleneck.latent, math.prod(code_shape(backbone, self.spec.input_shape)))
+        self.inner = Linear(self.spec.latent_size, math.prod(backbone.feature_shape(self.spec.input_shape)))
         self.blocks = [ConvBlock(a, b, stride, backbone, transposed=True) for (a, b), stride in layers]
         edges = pads(backbone.kernel, 1, backbone.padding)
         self.output = Conv(channels[-1], self.spec.input_shape[2], backbone.kernel, 1, edges)
 
-    def __call__(self, z: Float[Array, "B L"], weight: SampleWeight | None = None) -> Float[Array, "B H W C"]:
-        x = self.inner(z).reshape(-1, *code_shape(self.backbone, self.spec.input_shape))
+    def __call__(self, z: Float[Array, "B ..."], mask: Mask | None = None) -> Float[Array, "B H W C"]:
+        x = self.inner(z.reshape(z.shape[0], -1)).reshape(-1, *self.backbone.feature_shape(self.spec.input_shape))
         for block in self.blocks:
-            x = block(x, weight)
+            x = block(x, mask)
         return self.output(x)
+
+
+@make_encoder.register
+def _encoder(backbone: ConvBackbone, spec: Spec) -> ConvEncoder:
+    return ConvEncoder(spec, backbone)
+
+
+@make_decoder.register
+def _decoder(backbone: ConvBackbone, spec: Spec) -> ConvDecoder:
+    return ConvDecoder(spec, backbone)

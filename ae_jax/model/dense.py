@@ -6,9 +6,10 @@ from itertools import pairwise
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ae_core.spec import BatchNorm, DenseBackbone, Spec
-from ae_jax.model.bottleneck import Code, make_bottleneck
-from ae_jax.model.layers import Linear, SampleWeight, make_activation, make_norm
+from ae_core.spec import DenseBackbone, Spec
+from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.layers import Linear, make_activation
+from ae_jax.model.norm import Mask, make_norm
 
 
 class DenseBlock(nn.Module):
@@ -20,18 +21,19 @@ class DenseBlock(nn.Module):
 
     def setup(self) -> None:
         self.linear = Linear(self.in_features, self.out_features, use_bias=self.backbone.norm is None)
-        self.norm = make_norm(self.backbone.norm, self.out_features)
+        norm = self.backbone.norm
+        self.norm = None if norm is None else make_norm(norm, self.out_features)
         self.activation = make_activation(self.backbone.activation, self.backbone.negative_slope)
 
-    def __call__(self, x: Float[Array, "B I"], weight: SampleWeight | None = None) -> Float[Array, "B O"]:
+    def __call__(self, x: Float[Array, "B I"], mask: Mask | None = None) -> Float[Array, "B O"]:
         x = self.linear(x)
         if self.norm is not None:
-            x = self.norm(x, weight)
+            x = self.norm(x, mask)
         return self.activation(x)
 
 
 class DenseEncoder(nn.Module):
-    """Images to codes."""
+    """Images to features, [B, F]."""
 
     spec: Spec
     backbone: DenseBackbone
@@ -39,20 +41,12 @@ class DenseEncoder(nn.Module):
     def setup(self) -> None:
         widths = (math.prod(self.spec.input_shape), *self.backbone.hidden)
         self.blocks = [DenseBlock(a, b, self.backbone) for a, b in pairwise(widths)]
-        # batch norm in the decoder's first block would take a code's bias away again
-        bias = not isinstance(self.backbone.norm, BatchNorm)
-        self.bottleneck = make_bottleneck(self.spec.bottleneck, widths[-1], use_bias=bias)
 
-    def __call__(
-        self,
-        x: Float[Array, "B H W C"],
-        noise: Float[Array, "B L"] | None = None,
-        weight: SampleWeight | None = None,
-    ) -> Code:
+    def __call__(self, x: Float[Array, "B H W C"], mask: Mask | None = None) -> Float[Array, "B F"]:
         x = x.reshape(x.shape[0], -1)
         for block in self.blocks:
-            x = block(x, weight)
-        return self.bottleneck(x, noise)
+            x = block(x, mask)
+        return x
 
 
 class DenseDecoder(nn.Module):
@@ -62,12 +56,22 @@ class DenseDecoder(nn.Module):
     backbone: DenseBackbone
 
     def setup(self) -> None:
-        widths = (self.spec.bottleneck.latent, *reversed(self.backbone.hidden))
+        widths = (self.spec.latent_size, *reversed(self.backbone.hidden))
         self.blocks = [DenseBlock(a, b, self.backbone) for a, b in pairwise(widths)]
         self.output = Linear(widths[-1], math.prod(self.spec.input_shape))
 
-    def __call__(self, z: Float[Array, "B L"], weight: SampleWeight | None = None) -> Float[Array, "B H W C"]:
-        x = z
+    def __call__(self, z: Float[Array, "B ..."], mask: Mask | None = None) -> Float[Array, "B H W C"]:
+        x = z.reshape(z.shape[0], -1)
         for block in self.blocks:
-            x = block(x, weight)
+            x = block(x, mask)
         return self.output(x).reshape(-1, *self.spec.input_shape)
+
+
+@make_encoder.register
+def _encoder(backbone: DenseBackbone, spec: Spec) -> DenseEncoder:
+    return DenseEncoder(spec, backbone)
+
+
+@make_decoder.register
+def _decoder(backbone: DenseBackbone, spec: Spec) -> DenseDecoder:
+    return DenseDecoder(spec, backbone)

@@ -1,12 +1,24 @@
 """Likelihoods: what the decoder's output means, and how far an image is from it."""
 
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Reduction
+from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Likelihood, Reduction, missing
+
+
+@singledispatch
+def make_likelihood(likelihood: Likelihood) -> Any:
+    """Return an object with ``mean(output)`` and ``negative_log_likelihood(output, x)``, the latter for each sample.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("ae_jax", "make_likelihood", likelihood)
 
 
 @dataclass(frozen=True)
@@ -59,10 +71,11 @@ def _reduce(values: Float[Array, "B P"], reduction: Reduction) -> Float[Array, "
     return sums / values.shape[1] if reduction == "mean" else sums
 
 
-def make_likelihood(likelihood: BernoulliLikelihood | GaussianLikelihood) -> Bernoulli | Gaussian:
-    """Return the functions of a likelihood."""
-    match likelihood:
-        case BernoulliLikelihood(reduction):
-            return Bernoulli(reduction)
-        case GaussianLikelihood(variance, reduction):
-            return Gaussian(variance, reduction)
+@make_likelihood.register
+def _bernoulli(likelihood: BernoulliLikelihood) -> Bernoulli:
+    return Bernoulli(likelihood.reduction)
+
+
+@make_likelihood.register
+def _gaussian(likelihood: GaussianLikelihood) -> Gaussian:
+    return Gaussian(likelihood.variance, likelihood.reduction)

@@ -25,10 +25,10 @@ from ae_core.spec import (  # noqa: E402
     Training,
 )
 from ae_core.training.initial import initial_weights  # noqa: E402
-from ae_core.training.loop import make_steps  # noqa: E402
+from ae_core.training.steps import make_steps  # noqa: E402
 from ae_jax import engine  # noqa: E402
 from ae_jax.engine import ENGINE, Inference  # noqa: E402
-from ae_jax.execution.gradients import whole_batch  # noqa: E402
+from ae_jax.execution.gradients import Inputs, whole_batch  # noqa: E402
 from ae_jax.execution.plan import Plan  # noqa: E402
 from ae_jax.model.autoencoder import build  # noqa: E402
 from ae_jax.tensors import from_tensors, to_tensors  # noqa: E402
@@ -54,15 +54,15 @@ def _distances(spec, batch):
     training = replace(spec.training, batch_size=batch)
     spec, count = replace(spec, training=training), 3 * batch + batch // 2
     images = generator(0, "images").random((count, *spec.input_shape)).astype(np.float32)
-    tensors = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    tensors = initial_weights(ENGINE.shapes(spec), spec, 0)
     steps = make_steps(spec, count, 0, 0, 0, -(-count // batch))
     right = _trained(spec, tensors, images, steps, Plan(1, batch))
     model = build(spec)
     with jax.enable_x64(True):
         variables = from_tensors(tensors, "float64")
         x, noise = jnp.asarray(images[:batch], "float64"), jnp.asarray(normal((batch, 2), 0, "noise"))
-        noise = noise[:, : 2 if isinstance(spec.bottleneck, GaussianBottleneck) else 0]
-        grads, _ = jax.jit(lambda v: whole_batch(model, v, x, noise, None, None))(variables)
+        noise = {"bottleneck": noise} if spec.noise_sites else {}
+        grads, _ = jax.jit(lambda v: whole_batch(model, v, Inputs(x, noise)))(variables)
         right_grads = to_tensors({"params": grads})
     for plan in PLANS:
         row = {"devices": plan.devices, "micro_batch": plan.micro_batch}
@@ -77,7 +77,8 @@ def _gradient(spec, variables, plan, x, noise):
     spec = replace(spec, training=replace(spec.training, optimizer=SGD(1.0, momentum=0.0)))
     trainer = ENGINE.train(spec, to_tensors(variables), np.asarray(x), plan)
     steps = make_steps(spec, len(x), 0, 0, 0, 1)
-    steps = steps._replace(indices=np.arange(len(x))[None], noise=np.asarray(noise)[None], learning_rates=np.ones(1))
+    own = {site: np.asarray(values)[None] for site, values in noise.items()}
+    steps = steps._replace(indices=np.arange(len(x))[None], noise=own, learning_rates=np.ones(1))
     trainer.advance(steps)
     after = trainer.tensors()
     return {name: before - after[name] for name, before in to_tensors(variables).items()}
@@ -99,7 +100,7 @@ def _apart(ours, theirs):
 def inference():
     """Largest distance of each function's results on a mesh from those of single images."""
     spec = SPECS["conv"]
-    model = Inference(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0))
+    model = Inference(spec, initial_weights(ENGINE.shapes(spec), spec, 0))
     images = generator(0, "images").random((300, *spec.input_shape)).astype(np.float32)
     found = {}
     original = engine.divide
@@ -114,7 +115,7 @@ def stress(devices, steps):
     """Take so many steps on so many devices, and return seconds and the last loss."""
     spec = replace(SPECS["dense"], training=Training(batch_size=16))
     images = generator(0, "images").random((16 * 64, *spec.input_shape)).astype(np.float32)
-    tensors = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    tensors = initial_weights(ENGINE.shapes(spec), spec, 0)
     trainer, began, done = ENGINE.train(spec, tensors, images, Plan(devices)), time.perf_counter(), 0
     while done < steps:
         number = min(1 + done % 64, steps - done)  # dispatches of all lengths
@@ -146,7 +147,7 @@ def threads(steps):
 
     engine.compiled_steps, engine.compiled_inference = map(watched, (engine.compiled_steps, engine.compiled_inference))
     spec = SPECS["conv"]
-    model = Inference(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0))
+    model = Inference(spec, initial_weights(ENGINE.shapes(spec), spec, 0))
     images = generator(0, "images").random((300, *spec.input_shape)).astype(np.float32)
     original, encoded = engine.divide, 0
     with ThreadPoolExecutor(2) as pool:

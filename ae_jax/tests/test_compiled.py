@@ -21,7 +21,7 @@ _FAST = "b01f_01io->b01f"
 def _hlo(spec, plan):
     """The compiled program of many steps: a loop over steps, and in it one over parts of a batch."""
     images = np.zeros((spec.training.batch_size, *spec.input_shape), np.float32)
-    trainer = ENGINE.train(spec, initial_weights(ENGINE.shapes(spec), spec.initializer, 0), images, plan)
+    trainer = ENGINE.train(spec, initial_weights(ENGINE.shapes(spec), spec, 0), images, plan)
     return trainer.compiled(make_steps(spec, len(images), 0, 0, 0, 1)).as_text()
 
 

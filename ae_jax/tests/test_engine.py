@@ -18,24 +18,25 @@ from ae_core.spec import (
     Adam,
     BatchNorm,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
 from ae_core.training import loop
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import fit, make_steps
+from ae_core.training.loop import train
+from ae_core.training.steps import make_steps
 from ae_jax import engine
 from ae_jax.engine import ENGINE, Inference, Trainer
 from ae_jax.execution.dispatch import compiled_inference, compiled_steps, program_of
 from ae_jax.execution.plan import divide
 from ae_jax.tensors import from_tensors, to_tensors
 
-_TRAINING = Training(schedule=Schedule("cosine", 2), batch_size=8, epochs=3)
+_TRAINING = Training(schedule=Cosine(2), batch_size=8, epochs=3)
 _DENSE = Spec((3, 2, 1), DenseBackbone((5,)), PlainBottleneck(2), training=_TRAINING)
 _VAE = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2), training=_TRAINING)
 _COUNT = 50
@@ -51,7 +52,7 @@ def _images(spec, count=_COUNT):
 
 
 def _tensors(spec):
-    return initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    return initial_weights(ENGINE.shapes(spec), spec, 0)
 
 
 def _trainer(spec, count=_COUNT):
@@ -80,7 +81,7 @@ class _Silent:
 
 def _fit(spec):
     images = _images(spec)
-    return fit(ENGINE, spec, images, images[:11], 0, _Silent(), lambda tensors: None)
+    return train(ENGINE, spec, images, images[:11], 0, _Silent(), lambda tensors: None)
 
 
 @pytest.mark.parametrize("spec", [_DENSE, _double(_VAE)], ids=["dense", "float64"])
@@ -121,7 +122,7 @@ def test_inference_compiles_once_for_large_sets():
 
 SAME_PROGRAM = {
     "learning rate": replace(_VAE.training, optimizer=Adam(learning_rate=0.5)),
-    "schedule": replace(_VAE.training, schedule=Schedule("cosine", 3, 0.1)),
+    "schedule": replace(_VAE.training, schedule=Cosine(3, 0.1)),
     "epochs": replace(_VAE.training, epochs=9),
 }
 OTHER_PROGRAM = {
@@ -268,7 +269,7 @@ def test_every_row_is_its_own_image(count):
     x = _images(spec, count)
     model = Inference(spec, tensors)
     flat = x.reshape(count, -1).astype(np.float64)
-    z = flat @ tensors["encoder.bottleneck.code.weight"].T + tensors["encoder.bottleneck.code.bias"]
+    z = flat @ tensors["bottleneck.code.weight"].T + tensors["bottleneck.code.bias"]
     y = z @ tensors["decoder.output.weight"].T + tensors["decoder.output.bias"]
     np.testing.assert_allclose(model.encode(x), z, rtol=0, atol=1e-13)
     np.testing.assert_allclose(model.reconstruct(x).reshape(count, -1), y, rtol=0, atol=1e-13)
@@ -346,7 +347,7 @@ def test_importing_changes_no_configuration(package, change, expected):
 
 
 def test_an_interrupt_within_a_dispatch_loses_nothing(monkeypatch):
-    tensors = initial_weights(ENGINE.shapes(_DENSE), _DENSE.initializer, 0)
+    tensors = initial_weights(ENGINE.shapes(_DENSE), _DENSE, 0)
     trainer = ENGINE.train(_DENSE, tensors, _images(_DENSE))
     original = engine.compiled_steps
 
@@ -368,9 +369,9 @@ def test_an_interrupt_within_a_dispatch_loses_nothing(monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
-    assert trainer.memory().step == 4
+    assert trainer.snapshot().step == 4
     trainer.advance(make_steps(_DENSE, _COUNT, 0, 0, 4, 3))
-    assert trainer.memory().step == 7
+    assert trainer.snapshot().step == 7
 
 
 def test_environment():

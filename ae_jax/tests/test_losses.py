@@ -45,7 +45,7 @@ def _pixels():
 
 
 def _inputs():
-    return jnp.asarray(generator(0, "x").random((5, 2, 3, 1))), jnp.asarray(normal((5, 4), 0, "noise"))
+    return jnp.asarray(generator(0, "x").random((5, 2, 3, 1))), {"bottleneck": jnp.asarray(normal((5, 4), 0, "noise"))}
 
 
 def _reduce(values, reduction):
@@ -109,7 +109,7 @@ def test_code_is_mean_plus_scaled_noise():
     model = ae_jax.build(spec)
     variables, x, noise = model.init(), *_inputs()
     code = model.encode(variables, x, noise)
-    np.testing.assert_allclose(code.z, code.mean + np.exp(code.logvar / 2) * noise, rtol=1e-14)
+    np.testing.assert_allclose(code.z, code.mean + np.exp(code.logvar / 2) * noise["bottleneck"], rtol=1e-14)
     silent = model.encode(variables, x)
     np.testing.assert_array_equal(silent.z, silent.mean)
     np.testing.assert_array_equal(silent.mean, code.mean)
@@ -137,8 +137,8 @@ def test_a_sample_that_weighs_nothing_is_as_if_it_were_not_there():
     spec = Spec((2, 3, 1), DenseBackbone(()), GaussianBottleneck(4), training=Training(precision="float64"))
     model = ae_jax.build(spec)
     variables, x, noise = model.init(), *_inputs()
-    weighted = model.loss(variables, x, noise, jnp.array([1.0, 1.0, 1.0, 0.0, 0.0]))
-    alone = model.loss(variables, x[:3], noise[:3])
+    weighted = model.loss(variables, x, noise, mask=jnp.array([1.0, 1.0, 1.0, 0.0, 0.0]))
+    alone = model.loss(variables, x[:3], {"bottleneck": noise["bottleneck"][:3]})
     np.testing.assert_allclose(weighted.total, alone.total, rtol=1e-14)
 
 

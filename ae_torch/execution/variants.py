@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ae_core.errors import SpecError, UserError
-from ae_core.spec import ConvBackbone, Spec
-from ae_torch.execution.mirror import mirror
-from ae_torch.model.autoencoder import Autoencoder, Loss
+from ae_torch.execution.mirror import convolutions, mirror
+from ae_torch.model.autoencoder import NO_NOISE, Autoencoder, Loss
+from ae_torch.model.bottleneck import Coefficients, Noise
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 
@@ -74,13 +74,14 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def choose(spec: Spec, steps: int) -> Variant:
+def choose(model: Autoencoder, steps: int) -> Variant:
     """Return the engine's choice for a training of so many steps; for inference of 0.
 
-    Channels last and fused always; compiled where it pays, see `COMPILE_STEPS`, and there is a compiler to do it with;
-    on a CPU mirrored, and in parts, see `WHOLE_BATCH`, where samples do not depend on each other.
+    Channels last and fused always; of a model that convolves, compiled where it pays, see `COMPILE_STEPS`, and there is
+    a compiler to do it with; on a CPU mirrored, and in parts, see `WHOLE_BATCH`, where samples do not depend on each
+    other.
     """
-    convolves, on_cpu = isinstance(spec.backbone, ConvBackbone), not torch.cuda.is_available()
+    spec, convolves, on_cpu = model.spec, bool(convolutions(model)), not torch.cuda.is_available()
     pays = convolves and steps >= COMPILE_STEPS and _compiler() is not None
     apart = spec.training.batch_size > WHOLE_BATCH and not spec.couples_samples if steps else True
     if convolves and on_cpu and apart:
@@ -92,12 +93,11 @@ def laid_out(model: Autoencoder, variant: Variant) -> Autoencoder:
     """Bring the model's memory into the variant's layout, in place, and its images the way it takes them."""
     if variant.mirrored:
         mirror(model)
-    if variant.channels_last or not isinstance(model.spec.backbone, ConvBackbone):
-        return model
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # PyTorch's stubs lack it
-    for half in (model.encoder, model.decoder):
-        # what comes in is a view of NHWC memory, which would decide the layout of all that follows
-        half.blocks[0].register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    if not variant.channels_last:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # PyTorch's stubs lack it
+        for layer in convolutions(model):
+            # what comes in may be a view of NHWC memory, which would decide the layout of all that follows
+            layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
     return model
 
 
@@ -110,9 +110,11 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
     Raises:
         SpecError: the variant cuts batches, and the samples of a batch depend on each other.
     """
-    if variant.micro_batch is not None and model.spec.couples_samples:
+    coupling = [component for component in model.spec.components if component.couples_samples]
+    if variant.micro_batch is not None and coupling:
         raise SpecError(
-            f"variant {variant}: batch norm couples the samples of a batch; expected a variant without parts"
+            f'variant {variant}: the {coupling[0].family} "{coupling[0].kind}" couples the samples of a batch; '
+            "expected a variant without parts"
         )
     if variant.compile_optimizer:
         _compile_optimizer(optimizer, variant)
@@ -122,10 +124,14 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
     if variant.compile is not None:
         plain, fast = model.loss, compiled(model.loss, variant)
 
-        def loss(*inputs: Any) -> Any:
-            return (fast if model.training else plain)(*inputs)
+        def loss(x: Tensor, noise: Noise = NO_NOISE, coefficients: Coefficients | None = None) -> Any:
+            if not model.training:
+                return plain(x, noise, coefficients)
+            numbers = model.spec.last_coefficients if coefficients is None else coefficients
+            # a float would be part of the program, and another one a program of its own
+            return fast(x, dict(noise), {name: x.new_tensor(value) for name, value in numbers.items()})
 
-        model.loss = loss  # type: ignore[method-assign, assignment]
+        model.loss = loss  # type: ignore[method-assign]
     if variant.micro_batch is not None:
         model.loss = _in_parts(model, variant.micro_batch)  # type: ignore[method-assign]
 
@@ -137,13 +143,14 @@ def _in_parts(model: Autoencoder, size: int) -> Callable[..., Loss]:
     """
     whole = model.loss
 
-    def loss(x: Tensor, noise: Tensor | None = None) -> Loss:
+    def loss(x: Tensor, noise: Noise = NO_NOISE, coefficients: Coefficients | None = None) -> Loss:
         if not model.training or len(x) <= size:
-            return whole(x, noise)
-        none = [None] * -(-len(x) // size)
+            return whole(x, noise, coefficients)
         found: dict[str, Tensor] = {}
-        for images, eps in zip(x.split(size), none if noise is None else noise.split(size), strict=True):
-            result, share = whole(images, eps), len(images) / len(x)
+        for first in range(0, len(x), size):
+            rows = slice(first, first + size)
+            result = whole(x[rows], {site: values[rows] for site, values in noise.items()}, coefficients)
+            share = len(x[rows]) / len(x)
             (share * result.total).backward()  # what it held is free for the next part
             for name, value in {"": result.total, **result.terms}.items():
                 found[name] = found.get(name, 0) + share * value.detach()

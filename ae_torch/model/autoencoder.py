@@ -1,18 +1,24 @@
 """The autoencoder: encode, decode, reconstruct and loss as methods of an ordinary module."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ae_core.spec import ConvBackbone, DenseBackbone, Spec
+from ae_core.spec import Spec
+from ae_core.spec.corruption import SITE
 from ae_core.training.initial import initial_weights
-from ae_torch.model.bottleneck import Code
-from ae_torch.model.conv import ConvDecoder, ConvEncoder
-from ae_torch.model.dense import DenseDecoder, DenseEncoder
+from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
+from ae_torch.model.corruption import corrupt
 from ae_torch.model.likelihood import make_likelihood
+from ae_torch.model.penalty import Seen, penalty
 from ae_torch.tensors import from_tensors, tensor_shapes
+
+NO_NOISE: Noise = MappingProxyType({})
 
 
 class Loss(NamedTuple):
@@ -23,27 +29,21 @@ class Loss(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder of a spec. In training mode, batch norm uses and updates the batch's statistics."""
+    """Encoder, bottleneck and decoder of a spec. In training mode, state such as running statistics is updated."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder: DenseEncoder | ConvEncoder
-        self.decoder: DenseDecoder | ConvDecoder
-        match spec.backbone:
-            case DenseBackbone() as backbone:
-                self.encoder = DenseEncoder(spec, backbone)
-                self.decoder = DenseDecoder(spec, backbone)
-            case ConvBackbone() as backbone:
-                self.encoder = ConvEncoder(spec, backbone)
-                self.decoder = ConvDecoder(spec, backbone)
+        backbone = spec.backbone
+        self.encoder = make_encoder(backbone, spec)
+        features = backbone.feature_shape(spec.input_shape)
+        self.bottleneck = make_bottleneck(spec.bottleneck, features, use_bias=not backbone.absorbs_code_bias)
+        self.decoder = make_decoder(backbone, spec)
         self.to(getattr(torch, spec.training.precision))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack it
 
-    def forward(
-        self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None
-    ) -> tuple[Code, Float[Tensor, "B H W C"]]:
-        code = self.encoder(x, noise)
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> tuple[Code, Float[Tensor, "B H W C"]]:
+        code = self.encode(x, noise)
         return code, self.decoder(code.z)
 
     @property
@@ -53,35 +53,53 @@ class Autoencoder(nn.Module):
 
     def init(self, seed: int = 0) -> "Autoencoder":
         """Set the initial weights and return the model; the JAX twin's are the same numbers."""
-        return from_tensors(self, initial_weights(self.shapes, self.spec.initializer, seed))
+        return from_tensors(self, initial_weights(self.shapes, self.spec, seed))
 
-    def encode(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
-        """Return the code of images; without noise, a Gaussian code's z is its mean."""
-        return self.encoder(x, noise)
+    def encode(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> Code:
+        """Return the code of images; without noise the images are clean and a posterior's z is its mean."""
+        if self.spec.corruption is not None and SITE in noise:
+            x = corrupt(self.spec.corruption, x, noise[SITE])
+        code: Code = self.bottleneck(self.encoder(x), noise)
+        return code
 
-    def decode(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B H W C"]:
-        """Return the image that each code stands for: probabilities or means."""
+    def decode(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+        """Return the image that each code, [B, *latent shape], stands for: probabilities or means."""
         return make_likelihood(self.spec.likelihood).mean(self.decoder(z))
 
     def reconstruct(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         """Return ``decode(encode(x).z)``."""
         return self.decode(self.encode(x).z)
 
-    def loss(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Loss:
+    def loss(
+        self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE, coefficients: Coefficients | None = None
+    ) -> Loss:
         """Return the training loss, averaged over the batch.
 
         Args:
-            x: images in [0, 1].
-            noise: standard normal numbers for a Gaussian bottleneck; without them z is the mean.
+            x: clean images in [0, 1].
+            noise: by the name of its site; without any, images are not corrupted and a posterior's z is its mean.
+            coefficients: weights of terms and the like, by name; what they come to in the end when absent.
         """
+        coefficients = self.spec.last_coefficients if coefficients is None else coefficients
         code, output = self(x, noise)
-        values = make_likelihood(self.spec.likelihood).negative_log_likelihood(output, x)
-        weighted = {"reconstruction": (self.spec.likelihood.weight, values), **code.penalties(self.spec.bottleneck)}
+        weighted = self._terms(x, code, output, coefficients)
         terms = {name: values.mean() for name, (_, values) in weighted.items()}
-        total = torch.stack([factor * terms[name] for name, (factor, _) in weighted.items()]).sum()
-        return Loss(total, terms)
+        parts = [factor * terms[name] for name, (factor, _) in weighted.items() if factor is not None]
+        return Loss(torch.stack(parts).sum(), terms)
+
+    def _terms(self, x: Tensor, code: Code, output: Tensor, coefficients: Coefficients) -> Mapping[str, Term]:
+        spec = self.spec
+        values = make_likelihood(spec.likelihood).negative_log_likelihood(output, x)
+        terms: dict[str, Term] = {"reconstruction": (coefficients["reconstruction"], values)}
+        terms |= code.penalties(spec.bottleneck, coefficients)
+        seen = Seen(x, code, output)
+        return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
 
 
 def build(spec: Spec) -> Autoencoder:
-    """Return the model of a spec, with the initial weights of seed 0."""
+    """Return the model of a spec, with the initial weights of seed 0.
+
+    Raises:
+        MissingError: nothing is registered for one of its components.
+    """
     return Autoencoder(spec).init()

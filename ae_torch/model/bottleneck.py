@@ -1,13 +1,52 @@
 """Bottlenecks: from the encoder's features to a code, and what the code costs."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ae_core.spec import GaussianBottleneck, PlainBottleneck
+from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
 from ae_torch.model.layers import Linear
+
+Coefficients = Mapping[str, float | Float[Tensor, ""]]
+"""Numbers of one step, by name; see `ae_core.spec.Component.coefficients`."""
+Noise = Mapping[str, Float[Tensor, "B ..."]]
+"""Noise of one step, by the name of its site."""
+Term = tuple[float | Float[Tensor, ""] | None, Float[Tensor, "..."]]
+"""A weight, None for what is only reported, and the value of each sample, [B], or one for the whole batch."""
+
+
+@runtime_checkable
+class Code(Protocol):
+    """A code: a NamedTuple with ``z``, and where it is a distribution with ``mean`` and ``logvar``."""
+
+    @property
+    def z(self) -> Float[Tensor, "B ..."]:
+        """The code itself, [B, *latent shape]."""
+        ...
+
+    def penalties(self, bottleneck: Any, coefficients: Coefficients) -> dict[str, Term]:
+        """Return the terms that the code adds to the loss, by name."""
+        ...
+
+
+@singledispatch
+def make_bottleneck(bottleneck: Bottleneck, features: tuple[int, ...], use_bias: bool = True) -> nn.Module:
+    """Return the module that turns features into a code: ``module(features, noise) -> Code``.
+
+    Args:
+        bottleneck: of which kind.
+        features: shape of one image's features.
+        use_bias: False where the decoder takes away again what a constant adds to all codes.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("ae_torch", "make_bottleneck", bottleneck)
 
 
 class PlainCode(NamedTuple):
@@ -15,28 +54,9 @@ class PlainCode(NamedTuple):
 
     z: Float[Tensor, "B L"]
 
-    def penalties(self, bottleneck: PlainBottleneck) -> dict[str, tuple[float, Float[Tensor, " B"]]]:
+    def penalties(self, bottleneck: PlainBottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return no penalty."""
         return {}
-
-
-class GaussianCode(NamedTuple):
-    """The posterior N(mean, exp(logvar)) and one draw z from it."""
-
-    mean: Float[Tensor, "B L"]
-    logvar: Float[Tensor, "B L"]
-    z: Float[Tensor, "B L"]
-
-    def penalties(self, bottleneck: GaussianBottleneck) -> dict[str, tuple[float, Float[Tensor, " B"]]]:
-        """Return the weight and value of KL(N(mean, exp(logvar)) ‖ N(0, I)), in nats per sample.
-
-        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)).
-        """
-        kl = -0.5 * (1 + self.logvar - self.mean**2 - torch.exp(self.logvar)).sum(-1)
-        return {"kl": (bottleneck.kl_weight, kl)}
-
-
-Code = PlainCode | GaussianCode
 
 
 class PlainHead(nn.Module):
@@ -46,8 +66,29 @@ class PlainHead(nn.Module):
         super().__init__()
         self.code = Linear(features, latent, use_bias)
 
-    def forward(self, x: Float[Tensor, "B F"], noise: Float[Tensor, "B L"] | None = None) -> PlainCode:
-        return PlainCode(self.code(x))
+    def forward(self, x: Float[Tensor, "B ..."], noise: Noise) -> PlainCode:
+        return PlainCode(self.code(x.flatten(1)))
+
+
+@make_bottleneck.register
+def _plain(bottleneck: PlainBottleneck, features: tuple[int, ...], use_bias: bool = True) -> PlainHead:
+    return PlainHead(math.prod(features), bottleneck.latent, use_bias)
+
+
+class GaussianCode(NamedTuple):
+    """The posterior N(mean, exp(logvar)) and one draw z from it."""
+
+    mean: Float[Tensor, "B L"]
+    logvar: Float[Tensor, "B L"]
+    z: Float[Tensor, "B L"]
+
+    def penalties(self, bottleneck: GaussianBottleneck, coefficients: Coefficients) -> dict[str, Term]:
+        """Return the weight and value of KL(N(mean, exp(logvar)) ‖ N(0, I)), in nats per sample.
+
+        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)).
+        """
+        kl = -0.5 * (1 + self.logvar - self.mean**2 - torch.exp(self.logvar)).sum(-1)
+        return {"kl": (coefficients["kl"], kl)}
 
 
 class GaussianHead(nn.Module):
@@ -58,21 +99,14 @@ class GaussianHead(nn.Module):
         self.mean = Linear(features, latent)
         self.logvar = Linear(features, latent)
 
-    def forward(self, x: Float[Tensor, "B F"], noise: Float[Tensor, "B L"] | None = None) -> GaussianCode:
+    def forward(self, x: Float[Tensor, "B ..."], noise: Noise) -> GaussianCode:
+        x = x.flatten(1)
         mean, logvar = self.mean(x), self.logvar(x)
-        z = mean if noise is None else mean + torch.exp(0.5 * logvar) * noise
+        z = mean + torch.exp(0.5 * logvar) * noise["bottleneck"] if "bottleneck" in noise else mean
         return GaussianCode(mean, logvar, z)
 
 
-def make_bottleneck(
-    bottleneck: PlainBottleneck | GaussianBottleneck, features: int, use_bias: bool = True
-) -> PlainHead | GaussianHead:
-    """Return the module that turns the encoder's features into a code.
-
-    ``use_bias`` concerns a plain code alone: a Gaussian mean's bias always has the KL term to answer to.
-    """
-    match bottleneck:
-        case PlainBottleneck(latent):
-            return PlainHead(features, latent, use_bias)
-        case GaussianBottleneck(latent):
-            return GaussianHead(features, latent)
+@make_bottleneck.register
+def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...], use_bias: bool = True) -> GaussianHead:
+    # a mean's bias always has the KL term to answer to
+    return GaussianHead(math.prod(features), bottleneck.latent)

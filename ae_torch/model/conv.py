@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import ConvBackbone, Spec
-from ae_core.spec.geometry import code_shape, crops, pads
-from ae_torch.model.bottleneck import Code, make_bottleneck
-from ae_torch.model.layers import Conv, ConvTranspose, Linear, make_activation, make_norm
+from ae_core.spec.geometry import crops, pads
+from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.layers import Conv, ConvTranspose, Linear, make_activation
+from ae_torch.model.norm import make_norm
 
 
 class ConvBlock(nn.Module):
@@ -28,7 +29,7 @@ class ConvBlock(nn.Module):
         layer, margin = (ConvTranspose, crops) if transposed else (Conv, pads)
         edges = margin(backbone.kernel, stride, backbone.padding)
         self.conv = layer(in_channels, out_channels, backbone.kernel, stride, edges, use_bias=bias)
-        self.norm = make_norm(backbone.norm, out_channels)
+        self.norm = None if backbone.norm is None else make_norm(backbone.norm, out_channels)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
@@ -39,21 +40,23 @@ class ConvBlock(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Images to codes."""
+    """Images to features, [B, h, w, c]."""
 
     def __init__(self, spec: Spec, backbone: ConvBackbone) -> None:
         super().__init__()
         channels = (spec.input_shape[2], *backbone.channels)
         layers = zip(pairwise(channels), backbone.strides, strict=True)
         self.blocks = nn.ModuleList(ConvBlock(a, b, stride, backbone) for (a, b), stride in layers)
-        features = math.prod(code_shape(backbone, spec.input_shape))
-        self.bottleneck = make_bottleneck(spec.bottleneck, features)
 
-    def forward(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w c"]:
         x = x.movedim(-1, 1)  # a view: NHWC memory is what PyTorch calls channels_last
         for block in self.blocks:
             x = block(x)
-        return self.bottleneck(x.movedim(1, -1).flatten(1), noise)
+        return x.movedim(1, -1)
+
+    def turning_ends(self) -> tuple[nn.Module, nn.Module]:
+        """Return the first and the last module on the images' way; see `ae_torch.execution.mirror`."""
+        return self.blocks[0], self.blocks[-1]
 
 
 class ConvDecoder(nn.Module):
@@ -61,16 +64,30 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, spec: Spec, backbone: ConvBackbone) -> None:
         super().__init__()
-        self.code_shape = code_shape(backbone, spec.input_shape)
+        self.feature_shape = backbone.feature_shape(spec.input_shape)
         channels = (backbone.channels[-1], *reversed(backbone.channels))
         layers = zip(pairwise(channels), reversed(backbone.strides), strict=True)
-        self.inner = Linear(spec.bottleneck.latent, math.prod(self.code_shape))
+        self.inner = Linear(spec.latent_size, math.prod(self.feature_shape))
         self.blocks = nn.ModuleList(ConvBlock(a, b, stride, backbone, transposed=True) for (a, b), stride in layers)
         edges = pads(backbone.kernel, 1, backbone.padding)
         self.output = Conv(channels[-1], spec.input_shape[2], backbone.kernel, 1, edges)
 
-    def forward(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B H W C"]:
-        x = self.inner(z).unflatten(1, self.code_shape).movedim(-1, 1)
+    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+        x = self.inner(z.flatten(1)).unflatten(1, self.feature_shape).movedim(-1, 1)
         for block in self.blocks:
             x = block(x)
         return self.output(x).movedim(1, -1)
+
+    def turning_ends(self) -> tuple[nn.Module, nn.Module]:
+        """Return the first and the last module on the images' way; see `ae_torch.execution.mirror`."""
+        return self.blocks[0], self.output
+
+
+@make_encoder.register
+def _encoder(backbone: ConvBackbone, spec: Spec) -> ConvEncoder:
+    return ConvEncoder(spec, backbone)
+
+
+@make_decoder.register
+def _decoder(backbone: ConvBackbone, spec: Spec) -> ConvDecoder:
+    return ConvDecoder(spec, backbone)

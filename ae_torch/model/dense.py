@@ -6,9 +6,10 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ae_core.spec import BatchNorm, DenseBackbone, Spec
-from ae_torch.model.bottleneck import Code, make_bottleneck
-from ae_torch.model.layers import Linear, make_activation, make_norm
+from ae_core.spec import DenseBackbone, Spec
+from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.layers import Linear, make_activation
+from ae_torch.model.norm import make_norm
 
 
 class DenseBlock(nn.Module):
@@ -17,7 +18,7 @@ class DenseBlock(nn.Module):
     def __init__(self, in_features: int, out_features: int, backbone: DenseBackbone) -> None:
         super().__init__()
         self.linear = Linear(in_features, out_features, use_bias=backbone.norm is None)
-        self.norm = make_norm(backbone.norm, out_features)
+        self.norm = None if backbone.norm is None else make_norm(backbone.norm, out_features)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
 
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
@@ -28,21 +29,18 @@ class DenseBlock(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Images to codes."""
+    """Images to features, [B, F]."""
 
     def __init__(self, spec: Spec, backbone: DenseBackbone) -> None:
         super().__init__()
         widths = (math.prod(spec.input_shape), *backbone.hidden)
         self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
-        # batch norm in the decoder's first block would take a code's bias away again
-        bias = not isinstance(backbone.norm, BatchNorm)
-        self.bottleneck = make_bottleneck(spec.bottleneck, widths[-1], use_bias=bias)
 
-    def forward(self, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B L"] | None = None) -> Code:
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B F"]:
         x = x.flatten(1)
         for block in self.blocks:
             x = block(x)
-        return self.bottleneck(x, noise)
+        return x
 
 
 class DenseDecoder(nn.Module):
@@ -51,12 +49,22 @@ class DenseDecoder(nn.Module):
     def __init__(self, spec: Spec, backbone: DenseBackbone) -> None:
         super().__init__()
         self.spec = spec
-        widths = (spec.bottleneck.latent, *reversed(backbone.hidden))
+        widths = (spec.latent_size, *reversed(backbone.hidden))
         self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
         self.output = Linear(widths[-1], math.prod(spec.input_shape))
 
-    def forward(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B H W C"]:
-        x = z
+    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+        x = z.flatten(1)
         for block in self.blocks:
             x = block(x)
         return self.output(x).unflatten(1, self.spec.input_shape)
+
+
+@make_encoder.register
+def _encoder(backbone: DenseBackbone, spec: Spec) -> DenseEncoder:
+    return DenseEncoder(spec, backbone)
+
+
+@make_decoder.register
+def _decoder(backbone: DenseBackbone, spec: Spec) -> DenseDecoder:
+    return DenseDecoder(spec, backbone)

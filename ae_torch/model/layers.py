@@ -1,4 +1,4 @@
-"""Layers: linear, convolutions, normalisations and activations, with explicit padding.
+"""Layers: linear, convolutions and activations, with explicit padding.
 
 Images are [B, C, H, W] in here, in channels_last memory.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ae_core import spec as specs
+from ae_core.spec import Activation
 
 
 class Linear(nn.Linear):
@@ -79,47 +79,7 @@ def _native(edges: tuple[int, int], stride: int) -> bool:
     return 0 <= before - after < stride
 
 
-class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation; the running variance is the unbiased one. Source: Ioffe & Szegedy (2015), algorithm 1."""
-
-    def __init__(self, features: int, eps: float, momentum: float) -> None:
-        super().__init__(features, eps, momentum)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Take vectors and images alike."""
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation over positions and the channels of a group. Source: Wu & He (2018), eq. 1-6."""
-
-    def __init__(self, features: int, groups: int, eps: float) -> None:
-        super().__init__(groups, features, eps)
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the channels, at each position by itself. Source: Ba et al. (2016), eq. 4."""
-
-    def __init__(self, features: int, eps: float) -> None:
-        super().__init__(features, eps)
-
-    def forward(self, x: Float[Tensor, "B C *P"]) -> Float[Tensor, "B C *P"]:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
-
-
-def make_norm(norm: specs.Norm | None, features: int) -> BatchNorm | GroupNorm | LayerNorm | None:
-    """Return the module of a normalisation, or None for none."""
-    match norm:
-        case specs.BatchNorm(eps, momentum):
-            return BatchNorm(features, eps, momentum)
-        case specs.GroupNorm(groups, eps):
-            return GroupNorm(features, groups, eps)
-        case specs.LayerNorm(eps):
-            return LayerNorm(features, eps)
-        case None:
-            return None
-
-
-def make_activation(name: specs.Activation, negative_slope: float) -> Callable[[Tensor], Tensor]:
+def make_activation(name: Activation, negative_slope: float) -> Callable[[Tensor], Tensor]:
     """Return the activation function of that name; at the kink of relu and leaky_relu the left slope holds."""
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "relu": torch.relu,

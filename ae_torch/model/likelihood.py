@@ -1,13 +1,25 @@
 """Likelihoods: what the decoder's output means, and how far an image is from it."""
 
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Reduction
+from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Likelihood, Reduction, missing
+
+
+@singledispatch
+def make_likelihood(likelihood: Likelihood) -> Any:
+    """Return an object with ``mean(output)`` and ``negative_log_likelihood(output, x)``, the latter for each sample.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("ae_torch", "make_likelihood", likelihood)
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,11 @@ def _reduce(values: Float[Tensor, "B H W C"], reduction: Reduction) -> Float[Ten
     return values.mean((1, 2, 3)) if reduction == "mean" else values.sum((1, 2, 3))
 
 
-def make_likelihood(likelihood: BernoulliLikelihood | GaussianLikelihood) -> Bernoulli | Gaussian:
-    """Return the functions of a likelihood."""
-    match likelihood:
-        case BernoulliLikelihood(reduction):
-            return Bernoulli(reduction)
-        case GaussianLikelihood(variance, reduction):
-            return Gaussian(variance, reduction)
+@make_likelihood.register
+def _bernoulli(likelihood: BernoulliLikelihood) -> Bernoulli:
+    return Bernoulli(likelihood.reduction)
+
+
+@make_likelihood.register
+def _gaussian(likelihood: GaussianLikelihood) -> Gaussian:
+    return Gaussian(likelihood.variance, likelihood.reduction)

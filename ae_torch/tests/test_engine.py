@@ -14,11 +14,11 @@ from ae_core.spec import (
     SGD,
     BatchNorm,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
@@ -27,7 +27,7 @@ from ae_core.training.loop import make_steps
 from ae_torch import engine
 from ae_torch.engine import ENGINE, Inference, Trainer
 
-_TRAINING = Training(schedule=Schedule("cosine", 2), batch_size=8, epochs=3)
+_TRAINING = Training(schedule=Cosine(2), batch_size=8, epochs=3)
 _DENSE = Spec((3, 2, 1), DenseBackbone((5,)), PlainBottleneck(2), training=_TRAINING)
 _VAE = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2), training=_TRAINING)
 _COUNT = 50
@@ -52,7 +52,7 @@ def _images(spec, count=_COUNT):
 
 
 def _tensors(spec):
-    return initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    return initial_weights(ENGINE.shapes(spec), spec, 0)
 
 
 def _trainer(spec, count=_COUNT):
@@ -163,7 +163,7 @@ def test_every_row_is_its_own_image(count):
     x = _images(spec, count)
     model = Inference(spec, tensors)
     flat = x.reshape(count, -1).astype(np.float64)
-    z = flat @ tensors["encoder.bottleneck.code.weight"].T + tensors["encoder.bottleneck.code.bias"]
+    z = flat @ tensors["bottleneck.code.weight"].T + tensors["bottleneck.code.bias"]
     y = z @ tensors["decoder.output.weight"].T + tensors["decoder.output.bias"]
     np.testing.assert_allclose(model.encode(x), z, rtol=0, atol=1e-13)
     np.testing.assert_allclose(model.reconstruct(x).reshape(count, -1), y, rtol=0, atol=1e-13)

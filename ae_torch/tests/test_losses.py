@@ -38,7 +38,9 @@ def _pixels():
 
 
 def _inputs():
-    return torch.from_numpy(generator(0, "x").random((5, 2, 3, 1))), torch.from_numpy(normal((5, 4), 0, "noise"))
+    return torch.from_numpy(generator(0, "x").random((5, 2, 3, 1))), {
+        "bottleneck": torch.from_numpy(normal((5, 4), 0, "noise"))
+    }
 
 
 def _reduce(values, reduction):
@@ -102,7 +104,9 @@ def test_code_is_mean_plus_scaled_noise():
     x, noise = _inputs()
     with torch.no_grad():
         code, silent = model.encode(x, noise), model.encode(x)
-    np.testing.assert_allclose(code.z, code.mean.numpy() + np.exp(code.logvar.numpy() / 2) * noise.numpy(), rtol=1e-14)
+    np.testing.assert_allclose(
+        code.z, code.mean.numpy() + np.exp(code.logvar.numpy() / 2) * noise["bottleneck"].numpy(), rtol=1e-14
+    )
     np.testing.assert_array_equal(silent.z, silent.mean)
     np.testing.assert_array_equal(silent.mean, code.mean)
 

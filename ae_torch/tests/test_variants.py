@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from ae_core.errors import SpecError, UserError
 from ae_core.rng import generator
@@ -15,7 +16,8 @@ from ae_core.spec.presets import PRESETS
 from ae_core.training.initial import initial_weights
 from ae_core.training.loop import make_steps
 from ae_torch.engine import ENGINE, Inference, Trainer
-from ae_torch.execution.variants import COMPILE_STEPS, VARIANTS, WHOLE_BATCH, Variant, choose, compiled
+from ae_torch.execution.variants import COMPILE_STEPS, VARIANTS, WHOLE_BATCH, Variant, choose, compiled, laid_out
+from ae_torch.model.autoencoder import Autoencoder
 
 LIMIT = 1e-11
 """Of float64 agreement, normwise: rounding leaves about 1e-15 here, a wrong hyper-parameter shows at 1e-8."""
@@ -28,16 +30,16 @@ import torch
 from ae_core.training.initial import initial_weights
 from ae_core.training.loop import make_steps
 from ae_core.rng import generator
-from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, SGD, Schedule, Spec, Training
+from ae_core.spec import Adam, BatchNorm, ConvBackbone, GaussianBottleneck, SGD, Cosine, Spec, Training
 from ae_torch.engine import ENGINE, Inference, Trainer
 from ae_torch.execution.variants import VARIANTS
 
 torch.set_num_threads(1)
 optimizer = {"adam": Adam(), "sgd": SGD()}[sys.argv[1]]
-training = Training(optimizer, Schedule("cosine", 2), batch_size=8, epochs=3, precision="float64")
-spec = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2), training=training)
+training = Training(optimizer, Cosine(2), batch_size=8, epochs=3, precision="float64")
+spec = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), GaussianBottleneck(2, Cosine(2)), training=training)
 images = generator(0, "images").random((20, 4, 4, 1)).astype(np.float32)  # two batches of 8 and one of 4
-start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+start = initial_weights(ENGINE.shapes(spec), spec, 0)
 
 def outcome(variant):
     trainer = Trainer(spec, start, images, variant)
@@ -89,7 +91,7 @@ def test_parts_give_the_whole_batchs_gradient(bottleneck):
     training = Training(Adam(), batch_size=8, epochs=3, precision="float64", clip_norm=0.1)
     spec = Spec((4, 4, 1), ConvBackbone((3,), (2,)), bottleneck, training=training)
     images = generator(0, "images").random((20, 4, 4, 1)).astype(np.float32)
-    start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
+    start = initial_weights(ENGINE.shapes(spec), spec, 0)
     found = []
     for variant in (Variant(), Variant(micro_batch=3)):
         trainer = Trainer(spec, start, images, variant)
@@ -105,26 +107,49 @@ def test_parts_give_the_whole_batchs_gradient(bottleneck):
 
 def test_batches_of_coupled_samples_are_not_cut():
     spec = Spec((4, 4, 1), ConvBackbone((3,), (2,), norm=BatchNorm()), PlainBottleneck(2))
-    start = initial_weights(ENGINE.shapes(spec), spec.initializer, 0)
-    with pytest.raises(SpecError, match="batch norm couples the samples"):
+    start = initial_weights(ENGINE.shapes(spec), spec, 0)
+    with pytest.raises(SpecError, match='the norm "batch" couples the samples'):
         Trainer(spec, start, np.zeros((8, 4, 4, 1), np.float32), VARIANTS["micro-batches"])
 
 
 def test_choice(monkeypatch):
     conv, dense = PRESETS["foster-ae"], PRESETS["dense-mnist"]
     monkeypatch.setattr("ae_torch.execution.variants._compiler", lambda: "c++")
+    long = replace(conv, training=replace(conv.training, batch_size=WHOLE_BATCH + 1))
+    coupled = replace(long, backbone=replace(conv.backbone, norm=BatchNorm()))
+    conv, dense, long, coupled = (Autoencoder(spec) for spec in (conv, dense, long, coupled))
     assert choose(dense, 10**9) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS - 1) == VARIANTS["channels_last"]
     assert choose(conv, COMPILE_STEPS) == VARIANTS["compile"]
-    long = replace(conv, training=replace(conv.training, batch_size=WHOLE_BATCH + 1))
     assert choose(long, 1) == choose(conv, 0) == VARIANTS["micro-batches"]
     assert choose(long, COMPILE_STEPS) == VARIANTS["compile+micro-batches"]
-    coupled = replace(long, backbone=replace(conv.backbone, norm=BatchNorm()))
     assert choose(coupled, 1) == choose(dense, 0) == VARIANTS["channels_last"]
     monkeypatch.setattr("ae_torch.execution.variants._compiler", lambda: None)
     assert choose(conv, COMPILE_STEPS) == VARIANTS["channels_last"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose(conv, 1) == choose(conv, 0) == replace(VARIANTS["channels_last"], mirrored=False)
+
+
+def test_a_model_convolves_if_a_layer_does(monkeypatch):
+    """Whatever its spec says, and wherever the layer lies."""
+    model = Autoencoder(PRESETS["dense-mnist"])
+    model.bottleneck.ears = torch.nn.Sequential(torch.nn.Conv1d(1, 1, 3))
+    assert choose(model, 0) == VARIANTS["micro-batches"]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_layout(channels_last):
+    """Of what goes into every convolution, and of every kernel."""
+    spec = Spec((8, 8, 2), ConvBackbone((3, 4), (2, 2)), PlainBottleneck(2))
+    model = laid_out(Autoencoder(spec).init(), Variant(channels_last=channels_last, mirrored=False))
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    seen = []
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=wanted)))
+    model.reconstruct(torch.rand(3, 8, 8, 2))
+    assert seen == [True] * len(layers) == [True] * 5
+    assert all(layer.weight.is_contiguous(memory_format=wanted) for layer in layers)
 
 
 def test_no_compiler_is_said_in_one_line(monkeypatch):

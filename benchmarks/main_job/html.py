@@ -4,18 +4,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ae_core.figures.html import details, figure, links, numbers, page, pairs, row, section, table
-from benchmarks.main_job.table import passed, scientific, strain, summary_rows, verdict
+from ae_core.figures.html import details, figure, links, numbers, pairs, report_html, row, section, table
+from benchmarks.main_job.table import failures, passed, scientific, strain, summary_rows, verdict
 
 
 def render(report: dict[str, Any], figures: Mapping[str, bytes], beside: Mapping[str, str] | None = None) -> str:
     """Return the report as one HTML page; ``figures`` are PNG files by caption.
 
-    A report that did not pass shows no throughput; figures are shown as given. ``beside`` are files that lie beside
-    the page, by what they are.
+    A report that did not pass shows no throughput; figures are shown as given. ``beside`` are files beside the page, by
+    what they are.
     """
     sections = [
         section("Summary", _summary(report)),
+        section("What failed", _failures(report)),
         section("Figures", "".join(figure(caption, png) for caption, png in figures.items())),
         section("Beside this page", links(beside or {})),
         section("Parity", _parity(report["parity"])),
@@ -24,7 +25,7 @@ def render(report: dict[str, Any], figures: Mapping[str, bytes], beside: Mapping
         section("Environment", pairs(report["environment"])),
     ]
     footer = str(report["schema"])
-    return page("Twin autoencoders", _lead(report["data"]), passed(report), verdict(report), sections, footer)
+    return report_html("Twin autoencoders", _lead(report["data"]), passed(report), verdict(report), sections, footer)
 
 
 def _lead(data: Mapping[str, Any]) -> str:
@@ -40,6 +41,11 @@ def _summary(report: dict[str, Any]) -> str:
     if not rows:
         return ""
     return table("summary", [rows[0][0].capitalize(), *rows[0][1]], (row(label, cells) for label, cells in rows[1:]))
+
+
+def _failures(report: dict[str, Any]) -> str:
+    rows = [row(what, [why]) for what, why in failures(report)]
+    return table("pairs", [], rows) if rows else ""
 
 
 def _parity(checks: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""What a report says, in words and rows: for the terminal, and for the page in html.py."""
+"""What a report says, in words and rows: for the terminal, and for its HTML in html.py."""
 
 import math
 from typing import Any
@@ -30,7 +30,11 @@ def strain(check: dict[str, Any]) -> float:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """Return the result of the report as one sentence; a failure names the check that is furthest off."""
+    """Return the result of the report as one sentence.
+
+    A proof that failed names the check that is furthest off, a run that failed its message; of a report that passed,
+    what else failed is named.
+    """
     checks = report["parity"]
     if not checks:
         return "Nothing is proven: no check was run"
@@ -46,8 +50,15 @@ def verdict(report: dict[str, Any]) -> str:
     count = f"{len(checks):,} check{'s' if len(checks) > 1 else ''}"
     numbers = f"{count}, worst {scientific(worst['worst'])} of limit {scientific(worst['limit'])}"
     if not passed(report):
-        return f"The run failed, although the twins agree: {numbers}"
-    return f"The twins are the same model: {numbers}"
+        message = report.get("message")
+        return f"The run failed, although the twins agree: {numbers}{'; ' if message else ''}{message or ''}"
+    lost = ", ".join(what for what, _ in failures(report))
+    return f"The twins are the same model: {numbers}{f'; what failed beside it: {lost}' if lost else ''}"
+
+
+def failures(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what failed beside proof and training, such as a picture, with the reason."""
+    return [(str(failure["what"]), str(failure["why"])) for failure in report.get("failed") or []]
 
 
 def summary_rows(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -92,6 +103,7 @@ def summary(report: dict[str, Any]) -> Group:
         for label, cells in rows[1:]:
             table.add_row(Text(label), *(Text(cell) for cell in cells))
         parts += [Text(), table]
+    parts += [Text.assemble(("FAILED  ", "bold red"), f"{what}: {why}") for what, why in failures(report)]
     return Group(*parts)
 
 

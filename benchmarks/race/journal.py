@@ -1,4 +1,4 @@
-"""Everything a race has seen, as lines of JSON: written as it happens, so that an interrupted race can be read too."""
+"""The records of a race as lines of JSON, written as they arise, so that an interrupted race can be read too."""
 
 import json
 from pathlib import Path
@@ -14,14 +14,14 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """Records, in memory and in a file; without a file in memory alone."""
+    """Records, kept in memory and, where there is a path, in a file."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.records: list[Record] = []
 
     def add(self, kind: str, **fields: Any) -> Record:
-        """Note something; numbers that are not finite become null."""
+        """Add a record; numbers that are not finite become null."""
         record = {"kind": kind, **_plain(fields)}
         self.records.append(record)
         if self.path is not None:
@@ -34,7 +34,7 @@ def read_journal(path: Path) -> list[Record]:
     """Read the records of a race from its folder, or from the file itself.
 
     Raises:
-        DataError: there is no such file, or a line of it is no record.
+        DataError: the file cannot be read, or one of its lines is not a record.
     """
     path = path / LINES if path.is_dir() else path
     try:

@@ -1,19 +1,22 @@
-"""Whether the machine was quiet: how much of its cores others used while a block was timed."""
+"""Whether the machine was quiet: how much other processes used its cores while blocks were timed."""
 
 import os
 import time
 from pathlib import Path
 
 QUIET = 0.05
-"""Share of the cores that others may use: what a system does for itself."""
+"""Share of the cores that other processes may use: what an idle system needs for itself."""
+
+RECORD = "neighbours"
+"""Kind of the journal's records about other load, and its name in race.json."""
 
 _STAT = Path("/proc/stat")
 _IDLE = (3, 4)
-"""Fields of /proc/stat that are not work: idle and waiting for input; guest time is counted in user time already."""
+"""Fields of /proc/stat that are not work: idle and waiting for input. Guest time is part of user time already."""
 
 
-class Neighbours:
-    """Adds up, over timed blocks, what the whole machine worked and what of it was ours."""
+class OtherLoad:
+    """Sums, over timed blocks, the processor time of the whole machine and that of the worker which was timed."""
 
     def __init__(self) -> None:
         self.busy = self.ours = self.wall = 0.0
@@ -21,12 +24,12 @@ class Neighbours:
         self._began: tuple[float, float] | None = None
 
     def begin(self) -> None:
-        """A block begins."""
+        """Note that a block begins."""
         busy = _busy()
         self._began = None if busy is None else (busy, time.monotonic())
 
     def end(self, ours: float) -> None:
-        """A block has ended, for which its worker used so many seconds of processor time."""
+        """Note that a block has ended, in which its worker used ``ours`` seconds of processor time."""
         busy = _busy()
         if self._began is not None and busy is not None:
             self.busy += busy - self._began[0]
@@ -35,12 +38,12 @@ class Neighbours:
 
     @property
     def share(self) -> float | None:
-        """Share of all cores' time that others used; None where the system does not say."""
+        """Share of all cores' time that other processes used; None where the system does not say."""
         return max(0.0, self.busy - self.ours) / (self.wall * self.cores) if self.wall else None
 
 
 def _busy() -> float | None:
-    """Return seconds of work of all cores since the machine was started."""
+    """Return the seconds that all cores together have worked since the machine was started; None where not known."""
     try:
         fields = [int(field) for field in _STAT.read_text(encoding="ascii").splitlines()[0].split()[1:9]]
     except (OSError, ValueError, IndexError):

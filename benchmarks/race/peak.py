@@ -1,20 +1,22 @@
-"""What the machine can do at best: matrix products and memory, measured where the race runs."""
+"""The machine's peaks: the rates of matrix products and of memory, measured where the race runs."""
 
 import time
 from typing import Any
 
 SIDE = 2_048
-"""Of the square matrices: three of them leave every cache, and a product takes 17 GFLOP."""
+"""Side of the square matrices: three of them exceed every cache, and a product takes 17 GFLOP."""
 BYTES = 2**28
-"""Of an array whose sum with another is written to a third."""
+"""Size of each array in a sum of two that is written to a third."""
 REPEATS = 7
+"""Timed repetitions, of which the fastest counts."""
 
 
 def measure() -> dict[str, Any]:
-    """Return the best rates seen, with the samples they come from.
+    """Return the best rates, and the samples that they come from.
 
-    ``gflops``: float32 products of square matrices, 2·n³ operations each, by whichever of NumPy, PyTorch and JAX is
-    the fastest. ``gbytes``: c = a + b over arrays beyond any cache, three transfers a number, by PyTorch and NumPy.
+    ``gflops``: float32 products of square matrices, 2·n³ operations each, by the fastest of NumPy, PyTorch and JAX.
+    ``gbytes``: c = a + b over arrays larger than any cache, three transfers a number, by the faster of NumPy and
+    PyTorch.
     """
     import numpy as np
 

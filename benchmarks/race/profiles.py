@@ -1,6 +1,6 @@
-"""Where a step's time goes: the work that a framework's own profiler saw, in a few groups.
+"""Where a step's time goes: the operations that a framework's own profiler saw, in a few groups.
 
-A profiler costs time itself, so that only shares of what it saw are used; no speed comes from here.
+A profiler slows down what it sees, so only shares of the time are used, and no speed is measured here.
 """
 
 import gzip
@@ -15,8 +15,8 @@ from typing import NamedTuple
 from benchmarks.race.sides import Framework
 
 GROUPS = ("products", "elementwise", "copies", "all-reduce")
-"""Matrix products and convolutions; what is done to each number by itself, optimiser and reductions included; moving
-numbers about; adding up over devices, and waiting for that."""
+"""Matrix products and convolutions; elementwise work, with the optimiser and reductions; copies in memory; sums over
+devices, with the wait for them."""
 
 _PRODUCTS = {"addmm", "baddbmm", "bmm", "convolution", "convolutionbackward", "dot", "linear", "matmul", "mm", "ynn"}
 _CONTAINERS = re.compile(r"^(?:while|call|conditional)\b")
@@ -30,7 +30,7 @@ _MOVES = {
 
 
 class Event(NamedTuple):
-    """One operation that was seen."""
+    """One run of an operation."""
 
     name: str
     lane: str
@@ -39,7 +39,7 @@ class Event(NamedTuple):
 
 
 def group_of(operation: str) -> str | None:
-    """Return the group of an operation by its name in XLA or in ATen; None if it only holds others."""
+    """Return the group of an operation by its name in XLA or ATen; None if it only contains others."""
     name = operation.lower()
     if _CONTAINERS.search(name):
         return None
@@ -52,9 +52,9 @@ def group_of(operation: str) -> str | None:
 
 
 def shares_of(events: Iterable[Event], wall: float) -> dict[str, float]:
-    """Return each group's share of ``wall`` milliseconds, averaged over devices, and the ``rest``: nothing was seen.
+    """Return each group's share of ``wall`` milliseconds, averaged over devices, and the idle ``rest``.
 
-    Operations that run beside each other on one device may come to more than the whole: then there is no rest, and the
+    Operations that run at the same time on one device may add up to more than ``wall``: then there is no rest, and the
     shares are of their sum.
     """
     lanes: set[str] = set()
@@ -97,7 +97,7 @@ def _torch(work: Callable[[], object]) -> tuple[list[Event], float]:
 
     with torch.profiler.profile() as seen:
         wall = _wall(work)
-    # what an operation calls is an event of its own, so that time by itself is counted; its threads are not seen
+    # an operation's calls are events of their own, so only its self time counts; the profiler sees no other threads
     return [Event(e.key, "0", e.self_cpu_time_total / 1e3) for e in seen.key_averages()], wall
 
 

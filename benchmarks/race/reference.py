@@ -1,8 +1,8 @@
-"""What every side has to agree with before it is timed: the twin in float64, and how far rounding may lead away.
+"""What every side has to agree with before it is timed: the twin in float64, within the reach of rounding.
 
-A float32 product of K-long sums is the exact product of inputs that are each off by about √K·2⁻²⁴ of themselves
-(Higham & Mary, "A new approach to probabilistic rounding error analysis", 2019, theorem 3.1). So the float64 twin is
-run again from weights and inputs that are moved so far at random: what these controls do, a float32 side may do too.
+A float32 product with sums of K terms is the exact product of inputs with a relative error of about √K·2⁻²⁴ (Higham &
+Mary, "A new approach to probabilistic rounding error analysis", 2019, theorem 3.1). So the float64 twin runs again from
+weights and inputs that are perturbed at random by as much: a float32 side may be as far off as these controls are.
 """
 
 import math
@@ -16,17 +16,17 @@ from ae_core.commands.cli import load_engine
 from ae_core.rng import generator
 from ae_core.training.engine import Inference
 from benchmarks.race.session import CHECKED_STEPS
-from benchmarks.race.workloads import Material, Workload, inputs, material, some
+from benchmarks.race.workloads import Material, Workload, inputs, material, with_noise
 
 CONTROLS = 2
-"""Runs from moved weights."""
+"""Number of runs from perturbed weights and inputs."""
 FACTOR = 10.0
-"""A side may be so many times as far away as the furthest control: the controls are moved once, at the start, while a
-float32 run rounds again in each of tens of operations and at each step."""
+"""A side may be this many times as far away as the furthest control: controls are perturbed once, at the start, while a
+float32 run rounds in each of tens of operations at every step."""
 
 
 class Agreement(NamedTuple):
-    """How far a side's numbers are from the reference, normwise: at the step that is nearest to its limit."""
+    """A side's normwise distance from the reference and its limit, at the step where they are closest to each other."""
 
     distance: float
     limit: float
@@ -38,25 +38,28 @@ class Agreement(NamedTuple):
 
 
 def rounding(shapes: dict[str, tuple[int, ...]]) -> float:
-    """Return √K·2⁻²⁴, where K is the longest sum of products in a layer of these tensors."""
+    """Return √K·2⁻²⁴, where K is the length of the longest sum of products in a layer with these tensors."""
     longest = max(math.prod(shape) // min(shape[:2]) for shape in shapes.values() if len(shape) > 1)
     return math.sqrt(longest) * 2.0**-24
 
 
 def reference(workload: Workload) -> tuple[Float64[np.ndarray, "R ..."], float]:
-    """Return the float64 twin's first losses, or its outputs, then those of the controls; and `rounding`."""
+    """Return the losses of the float64 twin's first steps, or its outputs, then those of the controls; and `rounding`.
+
+    Its noise is that of NumPy's reference, which a twin that makes its own has to agree with too.
+    """
     engine = load_engine("jax")  # in float64 PyTorch has no fast convolution: minutes where JAX takes seconds
     spec = replace(workload.spec, training=replace(workload.spec.training, precision="float64"))
     shapes = engine.shapes(spec)
-    numbers = material(workload, shapes)
+    arrays = material(workload, shapes)
+    steps = with_noise(arrays.steps, spec).part(0, CHECKED_STEPS)
     runs = []
     for control in range(1 + CONTROLS):
-        moved = _moved(numbers, rounding(shapes) if control else 0.0, control)
+        moved = _perturbed(arrays, rounding(shapes) if control else 0.0, control)
         if workload.trains:
             trainers = [engine.train(spec, start, moved.images) for start in moved.tensors]
-            steps = some(moved.steps, 0, CHECKED_STEPS)
             losses = [
-                np.concatenate([t.advance(some(steps, i, 1))["loss"] for i in range(CHECKED_STEPS)]) for t in trainers
+                np.concatenate([t.advance(steps.part(i, 1))["loss"] for i in range(CHECKED_STEPS)]) for t in trainers
             ]
             runs.append(losses[0] if workload.phase == "train" else np.stack(losses, axis=1))
         else:
@@ -65,18 +68,19 @@ def reference(workload: Workload) -> tuple[Float64[np.ndarray, "R ..."], float]:
     return np.stack(runs), rounding(shapes)
 
 
-def _moved(numbers: Material, size: float, control: int) -> Material:
-    def move(array: np.ndarray, *site: str | int) -> np.ndarray:
+def _perturbed(arrays: Material, size: float, control: int) -> Material:
+    def perturb(array: np.ndarray, *site: str | int) -> np.ndarray:
         return array.astype(np.float64) * (1 + size * generator(control, "moved", *site).standard_normal(array.shape))
 
-    tensors = [{n: move(t, i, n) for n, t in start.items()} for i, start in enumerate(numbers.tensors)]
-    return numbers._replace(tensors=tensors, images=move(numbers.images, "images"), codes=move(numbers.codes, "codes"))
+    tensors = [{n: perturb(t, i, n) for n, t in start.items()} for i, start in enumerate(arrays.tensors)]
+    images, codes = perturb(arrays.images, "images"), perturb(arrays.codes, "codes")
+    return arrays._replace(tensors=tensors, images=images, codes=codes)
 
 
 def agreement(
     values: Float[np.ndarray, "..."], runs: Float[np.ndarray, "R ..."], trains: bool, size: float
 ) -> Agreement:
-    """Hold a side's numbers against the reference, ``runs[0]``, and its controls, the rest.
+    """Compare a side's losses or outputs with the reference, ``runs[0]``, and with its controls, the other runs.
 
     Losses are compared step by step, and a step may be as far off as any control has been by then; outputs are
     compared as a whole. ``size``, the rounding of the inputs themselves, is always allowed.

@@ -1,6 +1,7 @@
-"""One workload's race: agreement first, then blocks in turn, then the best of each side, twins beside copies of theirs.
+"""The rounds of one workload: agreement first, then a screening of all variants, then a final of the best.
 
-The variants are chosen by one set of rounds and judged by another, so that luck in the choice does not flatter it.
+A side's best variant is chosen by one set of rounds and judged by another, so that a lucky choice is not flattered. In
+the final each twin's best runs twice, in two processes: how far they seem apart is the spread of equals.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,23 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.race.journal import Journal
-from benchmarks.race.load import Neighbours
+from benchmarks.race.load import RECORD, OtherLoad
 from benchmarks.race.process import Handle, WorkerError
 from benchmarks.race.reference import agreement
 from benchmarks.race.sides import SIDES
 from benchmarks.race.workloads import Workload
 
 LEAST_ROUNDS = 5
+"""The fewest rounds of a stage."""
 START_SECONDS, BLOCK_SECONDS = 900.0, 180.0
-"""After which a worker that compiles, or takes steps, is given up."""
+"""Time after which a worker is given up while it compiles, or while it takes steps."""
 DISAGREES = "does not agree"
 WARM_UP = "warm-up"
 FAR_BEHIND = 6.0
-"""Who is so many times slower than the fastest takes part in `LEAST_ROUNDS` rounds of the screening only."""
+"""An entry this many times slower than the fastest takes part in `LEAST_ROUNDS` rounds of the screening only."""
 
 
 class Entry(NamedTuple):
-    """Who races: a variant of a side. Copy 1 is the same once more, for the race of equals."""
+    """A variant of a side in the race. Copy 1 is the same variant in a second process."""
 
     side: str
     variant: str
@@ -39,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What all have to agree with; see `benchmarks.race.reference`."""
+    """What all entries have to agree with; see `benchmarks.race.reference`."""
 
     runs: np.ndarray
     rounding: float
@@ -49,8 +51,8 @@ Launch = Callable[[Workload, Entry], Handle]
 
 
 @dataclass
-class Heat:
-    """One workload and those who race at it."""
+class Rounds:
+    """The rounds of one workload, and the entries that take part."""
 
     workload: Workload
     reference: Reference
@@ -58,18 +60,20 @@ class Heat:
     launch: Launch
     """Starts a worker."""
     say: Callable[[str], None]
-    """Is told what happens, a line at a time."""
+    """Receives what happens, a line at a time."""
     folder: Path
-    """For the numbers that workers leave to be compared."""
-    rounds: int
+    """Where workers write the numbers that are compared with the reference."""
+    number: int
+    """Number of rounds in a stage."""
     handles: dict[Entry, Handle] = field(default_factory=dict)
+    """Workers of the entries that are still in the race."""
     steps: dict[Entry, int] = field(default_factory=dict)
-    """Of a block."""
+    """Number of steps in a block of each entry."""
     seconds: dict[Entry, list[float]] = field(default_factory=dict)
-    """Of a step, in each round so far."""
+    """Seconds of a step of each entry, in each round so far."""
 
     def run(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Race, and return which of our variants stood in the final. Nothing is left running, whatever happens."""
+        """Race, and return the twins' entries in the final. No worker is left running, whatever happens."""
         try:
             for entry in entries:
                 self.enter(entry)
@@ -89,7 +93,7 @@ class Heat:
             self.handles.clear()
 
     def enter(self, entry: Entry) -> None:
-        """Start an entry, hold it against the reference, and warm it up; who fails is out, with the reason."""
+        """Start an entry, compare it with the reference and warm it up; one that fails is out, with the reason."""
         try:
             handle = self.handles[entry] = self.launch(self.workload, entry)
             values = self.folder / "values.npy"
@@ -103,7 +107,7 @@ class Heat:
                 return
             tuned = handle.ask({"do": "calibrate"}, START_SECONDS)
             self.note("calibration", entry, **tuned)
-            # a copy takes what the first one takes, so that equals are compared
+            # a copy takes as many steps as the first process, so that equals are compared
             self.steps[entry] = self.steps.get(entry._replace(copy=0), tuned["steps"])
             if tuned["fault"]:
                 self.fail(entry, tuned["fault"])
@@ -114,29 +118,29 @@ class Heat:
             self.fail(entry, str(error))
 
     def race(self, stage: str) -> None:
-        """Time a block of each in turn, round after round, and note how much others were at work meanwhile.
+        """Time a block of each entry in turn, round after round, and note the load of other processes meanwhile.
 
         Before the first round each takes a block that does not count: after a long stop the first one is slow.
         """
-        neighbours = Neighbours()
-        for number in range(-1, self.rounds):
+        load = OtherLoad()
+        for number in range(-1, self.number):
             for entry in list(self.handles):
                 if number >= LEAST_ROUNDS and self.far_behind(entry):
                     continue
-                neighbours.begin()
+                load.begin()
                 try:
                     answer = self.handles[entry].ask({"do": "block", "steps": self.steps[entry]}, BLOCK_SECONDS)
                 except WorkerError as error:
                     self.fail(entry, str(error))
                     continue
-                neighbours.end(answer["cpu"])
+                load.end(answer["cpu"])
                 said = stage if number >= 0 else WARM_UP
                 self.note("block", entry, stage=said, round=number, steps=self.steps[entry], **answer)
                 if answer["fault"]:
                     self.fail(entry, answer["fault"])
                 elif number >= 0:
                     self.seconds.setdefault(entry, []).append(answer["seconds"] / self.steps[entry])
-        self.journal.add("neighbours", workload=self.workload.name, stage=stage, share=neighbours.share)
+        self.journal.add(RECORD, workload=self.workload.name, stage=stage, share=load.share)
 
     def best(self) -> list[Entry]:
         """Return the fastest variant of each side, by the medians so far."""
@@ -149,7 +153,7 @@ class Heat:
         return {Entry(side.name, side.grid(self.workload)[0]) for side in SIDES.values() if side.ours}
 
     def far_behind(self, entry: Entry) -> bool:
-        """Say whether an entry is out of sight of the fastest."""
+        """Say whether an entry is `FAR_BEHIND` times slower than the fastest."""
         return self.median(entry) > FAR_BEHIND * min(map(self.median, self.handles))
 
     def median(self, entry: Entry) -> float:
@@ -161,7 +165,7 @@ class Heat:
         return entry.side in SIDES and SIDES[entry.side].ours
 
     def fail(self, entry: Entry, reason: str) -> None:
-        """Put an entry out of the race."""
+        """Take an entry out of the race."""
         if entry in self.handles:
             self.handles.pop(entry).close()
         self.note("failure", entry, reason=reason)

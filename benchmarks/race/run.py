@@ -1,4 +1,4 @@
-"""The race: every side at every workload, with all that is needed to judge it."""
+"""The race: every side at every workload, and what is needed to judge it."""
 
 import subprocess
 import tempfile
@@ -18,7 +18,7 @@ from ae_core.system.environment import environment
 from benchmarks import NAME
 from benchmarks.race.journal import LINES, Journal
 from benchmarks.race.process import Handle, Process, WorkerError, variables
-from benchmarks.race.rounds import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Heat, Reference
+from benchmarks.race.rounds import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Reference, Rounds
 from benchmarks.race.sides import SIDES, Side, choose_sides
 from benchmarks.race.workloads import Workload, choose_workloads
 from benchmarks.report.report import FILES, write_report
@@ -28,36 +28,39 @@ QUICK = {
     "torch": ("channels_last", "micro-batches", "func"),
     "flax": ("loop",),
 }
-"""Variants that a quick race has; of other sides the default. What PyTorch compiles takes too long to start."""
+"""Variants in a quick race; of sides that are not named here, the default. PyTorch's compilation takes too long."""
 
 SEEDS, QUICK_SEEDS = 5, 2
+"""Trainings to quality of each variant."""
 MEMORY_STEPS = 8
+"""The fewest steps after which the peak of memory is read."""
 PROFILED_STEPS = 200
+"""The most steps in a profile."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """Race the twins and their peers; leaves every sample, the results and a report in a folder."""
+    """Race the twins and their peers, and leave all samples, the results and a report in a folder."""
 
     out: Path
     """Folder for the race; must be empty or new."""
     quick: bool = False
     """Fewer workloads and variants, none that PyTorch compiles: minutes, not an hour."""
     workload: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this workload; may be given again."""
+    """Only this workload; may be given more than once."""
     side: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this side; may be given again."""
+    """Only this side; may be given more than once."""
     rounds: int = LEAST_ROUNDS
     """Rounds of blocks in turn, at least 5."""
     force: bool = False
-    """Overwrite a race that is there."""
+    """Overwrite an older race in the folder."""
 
 
 def run_race(options: Race) -> int:
-    """Race, write everything down, and return the exit status: 1 where one of our twins did not agree, else 0.
+    """Race, write records and report, and return the exit status: 1 if a twin did not agree with the reference, else 0.
 
     Raises:
-        UserError: an option is wrong, or the folder cannot be used; nothing is left behind.
+        UserError: an option is wrong, or the folder cannot be used; nothing is written then.
     """
     check_folder(options.out, options.force)
     if options.rounds < LEAST_ROUNDS:
@@ -81,7 +84,6 @@ def run_race(options: Race) -> int:
 class _Race:
     def __init__(self, options: Race, journal: Journal, folder: Path) -> None:
         self.options, self.journal, self.folder = options, journal, folder
-        self.rounds = options.rounds
         self.console = Console(stderr=True, highlight=False, markup=False)
         self.began = time.monotonic()
         self.done = self.total = self.ahead = 0.0
@@ -91,7 +93,7 @@ class _Race:
         entries = {workload.name: self.entries(workload, sides) for workload in workloads}
         self.total = sum(_guess(w, entry) for w in workloads for entry in entries[w.name]) + 20
         described = {name: getattr(self.options, name) for name in ("quick", "workload", "side", "force")}
-        self.journal.add("options", **described, rounds=self.rounds)
+        self.journal.add("options", **described, rounds=self.options.rounds)
         self.journal.add("environment", **environment(), commit=_commit(), **self.machine(sides))
         self.peak()
         for number, workload in enumerate(workloads, 1):
@@ -101,7 +103,7 @@ class _Race:
             if workload.phase == "quality":
                 self.quality(workload, entries[workload.name])
             else:
-                self.heat(workload, entries[workload.name])
+                self.speed(workload, entries[workload.name])
         self.peak()
 
     def entries(self, workload: Workload, sides: list[Side]) -> list[Entry]:
@@ -114,7 +116,8 @@ class _Race:
             found += [Entry(side.name, variant) for variant in grid]
         return found
 
-    def heat(self, workload: Workload, entries: list[Entry]) -> None:
+    def speed(self, workload: Workload, entries: list[Entry]) -> None:
+        """Time steps in rounds, then see what the twins' finalists need when they are alone."""
         present = [entry for entry in entries if self.present(workload, entry)]
         try:
             reference = self.reference(workload)
@@ -122,10 +125,11 @@ class _Race:
             for entry in present:
                 self.note("failure", workload, entry, reason=f"no reference to agree with: {error}")
             return
-        heat = Heat(workload, reference, self.journal, self.launch, self.step, self.folder, self.rounds)
-        finalists = heat.run(present)
+        number = self.options.rounds
+        rounds = Rounds(workload, reference, self.journal, self.launch, self.step, self.folder, number)
+        finalists = rounds.run(present)
         for entry in finalists:
-            self.alone(workload, entry, heat.steps[entry])
+            self.alone(workload, entry, rounds.steps[entry])
 
     def present(self, workload: Workload, entry: Entry) -> bool:
         missing = SIDES[entry.side].missing()
@@ -135,7 +139,7 @@ class _Race:
         return missing is None
 
     def launch(self, workload: Workload, entry: Entry) -> Handle:
-        """Start a worker; its cache holds what one like it has compiled before. Copies are equals: theirs is empty."""
+        """Start a worker with its entry's cache, which is empty for the first one; a copy has a cache of its own."""
         if not entry.copy and (workload.name, entry) not in self.launched:
             self.launched.add((workload.name, entry))
             self.done, self.ahead = self.done + self.ahead, _guess(workload, entry)
@@ -144,7 +148,7 @@ class _Race:
         return Process(variables(side.framework, cache) | dict(side.environment))
 
     def once(self, side: str, request: dict[str, Any], timeout: float = START_SECONDS) -> dict[str, Any]:
-        """Ask a worker for one thing and end it."""
+        """Start a worker, ask it for one thing, and end it."""
         handle = Process(variables(SIDES[side].framework, self.folder / "cache" / "once"))
         try:
             return handle.ask(request, timeout)
@@ -157,7 +161,7 @@ class _Race:
         return Reference(np.load(values, allow_pickle=False), answer["rounding"])
 
     def alone(self, workload: Workload, entry: Entry, steps: int) -> None:
-        """In a process that does nothing else, see how long a start with a warm cache takes, memory, and a profile."""
+        """Note what a process that does nothing else shows: a start with a warm cache, memory, and a profile."""
         handle = self.launch(workload, entry)
         opening = {"side": entry.side, "workload": workload.name, "variant": entry.variant}
         try:
@@ -173,7 +177,7 @@ class _Race:
             handle.close()
 
     def quality(self, workload: Workload, entries: list[Entry]) -> None:
-        """Train to a held-out loss, each time in a new process that has compiled nothing yet."""
+        """Train to a held-out loss, each time in a new process with an empty cache."""
         present = [entry for entry in entries if self.present(workload, entry)]
         for seed in range(QUICK_SEEDS if self.options.quick else SEEDS):
             for entry in present:
@@ -191,12 +195,12 @@ class _Race:
                 self.done += _guess(workload, entry) / (QUICK_SEEDS if self.options.quick else SEEDS)
 
     def machine(self, sides: list[Side]) -> dict[str, dict[str, str]]:
-        """Return what our twins say of their frameworks, as workers see them."""
+        """Return the versions, device and threads that the twins report in a worker."""
         ours = [side for side in sides if side.ours and side.missing() is None]
         return {side.name: self.once(side.name, {"do": "environment", "side": side.name}) for side in ours}
 
     def peak(self) -> None:
-        """Measure the machine: at the beginning and at the end, for a peak is what was ever seen."""
+        """Measure the machine's peaks: at the beginning and at the end, of which the best counts."""
         self.say("peaks of matrix products and memory")
         try:
             self.journal.add("peak", **self.once("torch", {"do": "peak"}))
@@ -210,14 +214,14 @@ class _Race:
         self.say(f"     {line}")
 
     def say(self, line: str) -> None:
-        """Print a line with the time gone and the time left."""
+        """Print a line with the time that has passed and an estimate of what is left."""
         gone = time.monotonic() - self.began
         left = f", {_clock(gone * (self.total / self.done - 1))} left" if self.done > 0.05 * self.total else ""
         self.console.print(f"[{_clock(gone)}{left}]  {line}", soft_wrap=True)
 
 
 def _commit() -> str:
-    """Return which version of the project races, as git knows it."""
+    """Return git's name for the version of the project that races."""
     asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
@@ -231,7 +235,7 @@ def _clock(seconds: float) -> str:
 
 
 def _guess(workload: Workload, entry: Entry) -> float:
-    """Return about how many seconds an entry takes, on two cores; only the shares matter."""
+    """Return roughly how many seconds an entry takes on two cores; only the proportions matter."""
     conv, jax = workload.convolves, SIDES[entry.side].framework == "jax"
     compiled = any(word in entry.variant for word in ("compile", "max-autotune", "reduce-overhead"))
     if workload.phase == "quality":

@@ -1,5 +1,7 @@
-"""What a worker does for its parent, one request at a time. The clock is an argument: the harness's tests bring their
-own."""
+"""What a worker does for its parent, one request at a time.
+
+The clock is an argument, so that the harness's own tests can bring another.
+"""
 
 import resource
 import time
@@ -13,25 +15,25 @@ from benchmarks.race.sides import SIDES, Runner
 from benchmarks.race.workloads import WORKLOADS, Workload
 
 BLOCK_SECONDS = 0.25
-"""Least length of a timed block."""
+"""Shortest timed block."""
 LEAD_IN = 8
-"""Before a block come so many times fewer steps that do not count: others had the caches meanwhile."""
+"""A block is preceded by an eighth as many steps that do not count, since others have used the caches meanwhile."""
 CHECKED_STEPS = 3
-"""Training steps whose losses are held against the reference."""
+"""Training steps whose losses are compared with the reference."""
 LEAST_DOUBLING = 1.25
-"""Twice the steps have to take at least so many times as long; work that is only handed over, not waited for, takes
-about once as long. Between the two lies what a busy machine does to a single block; the best of a few is taken."""
+"""Twice the steps have to take at least this many times as long. Work that is handed over but not waited for takes
+about once as long; the margin between 1 and 2 is for a busy machine, and the best of a few blocks is taken."""
 MOST_SETTLING = 0.05
-"""What may be left to wait for after a block, as a share of it; a call that did wait leaves nothing."""
+"""The longest wait after a block, as a share of the block; a call that has waited leaves nothing to wait for."""
 LEAST_SETTLING = 2e-3
-"""Seconds that are nothing: asking is not free."""
+"""Seconds of waiting that are always allowed, since the call itself takes time."""
 TRIES = 8
-"""At most; a clean pair of blocks among them is enough."""
+"""The most pairs of blocks in a search for one in which twice the steps take long enough."""
 SLOW = 1.0
-"""A block of so many seconds is not repeated to calibrate it better."""
+"""Seconds from which on a block is not repeated to calibrate it better."""
 
 MOST_STEPS = 10**6
-"""Of a block; who needs more of them for its length does not do them."""
+"""The most steps in a block. A runner that takes more in `BLOCK_SECONDS` does not do the work."""
 
 Opener = Callable[[str, Workload, str], Runner]
 
@@ -42,7 +44,7 @@ def open_side(side: str, workload: Workload, variant: str) -> Runner:
 
 
 class Session:
-    """A runner, and what is asked of it."""
+    """A runner, and the requests that it answers."""
 
     def __init__(self, opener: Opener = open_side, clock: Callable[[], float] = time.perf_counter) -> None:
         self.opener, self.clock = opener, clock
@@ -50,13 +52,13 @@ class Session:
         self.workload: Workload
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what a request asks for and return the answer."""
+        """Answer a request: its ``do`` names the method, the rest are its arguments."""
         arguments = {key: value for key, value in request.items() if key != "do"}
         answer: dict[str, Any] = getattr(self, f"do_{request['do']}")(**arguments)
         return answer
 
     def do_open(self, side: str, workload: str, variant: str, values: str) -> dict[str, Any]:
-        """Build the side, take its first steps, and write what they gave to ``values`` (.npy)."""
+        """Build the side's runner, take its first steps, and write their losses or outputs to ``values`` (.npy)."""
         self.workload = WORKLOADS[workload]
         base = peak_bytes()
         began = self.clock()
@@ -70,13 +72,13 @@ class Session:
         return {"stages": {"build": built - began, "first": first - built}, "base_bytes": base}
 
     def do_calibrate(self, seconds: float = BLOCK_SECONDS) -> dict[str, Any]:
-        """Warm up, find how many steps a block needs, and whether its work is done when the clock stops."""
+        """Warm up, find how many steps a block needs, and check that the work is done when the clock stops."""
         steps, times = 1, []
         while steps <= MOST_STEPS:
             times.append(self._timed(steps))
             if times[-1] >= seconds:
                 if times[-1] < SLOW or len(times) == 1:
-                    times.append(self._timed(steps))  # the first may have compiled, or been held up
+                    times.append(self._timed(steps))  # the first may have compiled or been delayed
                 if min(times[-2:]) >= seconds or times[-1] >= SLOW:
                     break
             if times[-1] < seconds:
@@ -97,9 +99,9 @@ class Session:
         return {"steps": steps, "warm": times, "doubling": double / single, "call": overhead, "fault": fault}
 
     def do_block(self, steps: int) -> dict[str, Any]:
-        """Time a block; what is under way after it is waited for, and timed too."""
+        """Time a block, then the wait for whatever is still under way after it."""
         worked = time.process_time()
-        if steps > 1:  # a step that is a block by itself does not live on what the caches hold
+        if steps > 1:  # where a single step fills a block, warm caches make no difference
             self.runner.take(-(-steps // LEAD_IN))
             self.runner.settle()
         seconds = self._timed(steps)
@@ -111,7 +113,7 @@ class Session:
         return {"seconds": seconds, "settle": left, "cpu": time.process_time() - worked, "fault": fault}
 
     def do_memory(self, steps: int) -> dict[str, Any]:
-        """Take steps and return the most memory that the process has ever had, in bytes."""
+        """Take steps and return the peak of the process's memory, in bytes."""
         self.runner.take(steps)
         return {"peak_bytes": peak_bytes()}
 
@@ -125,5 +127,5 @@ class Session:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has ever had resident, in bytes."""
+    """Return the peak of this process's resident memory, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

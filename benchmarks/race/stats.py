@@ -1,4 +1,4 @@
-"""Medians, and how far they can be trusted."""
+"""Medians and their bootstrap intervals."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 DRAWS = 2_000
-"""Bootstrap samples."""
+"""Number of bootstrap samples."""
 LEVEL = 0.95
-"""Of the intervals."""
+"""Coverage of the intervals."""
 
 
 class Estimate(NamedTuple):
@@ -27,9 +27,9 @@ def median_of(samples: Float[np.ndarray, " N"], seed: int = 0) -> Estimate:
 def ratio_of(a: Float[np.ndarray, "*P N"], b: Float[np.ndarray, "*Q N"], seed: int = 0) -> Estimate:
     """Return the median of a/b, paired by round, with its percentile bootstrap interval.
 
-    What slows a machine down for a while slows both sides of a round alike, and cancels. Where a side ran in several
-    processes, [P, N], each is paired with each of the other's, and processes are drawn as rounds are: how fast a
-    program is depends on the process it is in, by more than rounds tell.
+    What slows the machine down for a while slows both sides of a round alike, and cancels. Where a side ran in several
+    processes, [P, N], each is paired with each of the other side's, and processes are resampled as rounds are, since
+    the same code differs in speed from process to process by more than from round to round.
     """
     many = np.atleast_2d(a)[:, None] / np.atleast_2d(b)[None]
     rng, (ours, theirs, rounds) = np.random.default_rng(seed), many.shape
@@ -39,19 +39,19 @@ def ratio_of(a: Float[np.ndarray, "*P N"], b: Float[np.ndarray, "*Q N"], seed: i
     return Estimate(float(np.median(many)), float(low), float(high))
 
 
-def noise_of(ratios: list[Estimate]) -> float:
-    """Return the noise that races of equal sides show: how far the intervals of their ratios reach away from 1.
+def spread_of(ratios: list[Estimate]) -> float:
+    """Return the spread of equals: how far the intervals of ratios of a variant to its copy reach away from 1.
 
-    As a fraction: 0.03 where no such interval leaves 0.97 to 1.03. Infinite where there was no such race.
+    It is a fraction: 0.03 where all these intervals lie within 0.97 to 1.03. Infinite where there are none.
     """
     return max((max(1 - r.low, r.high - 1, 0.0) for r in ratios), default=float("inf"))
 
 
-def beyond(ratio: Estimate, noise: float) -> int:
-    """Return 1 where a ratio is above 1 beyond noise, −1 where it is below, and 0 where nothing can be said."""
-    if ratio.low > 1 + noise:
+def beyond(ratio: Estimate, spread: float) -> int:
+    """Return 1 where a ratio is above 1 by more than the spread of equals, −1 where it is below, 0 where neither."""
+    if ratio.low > 1 + spread:
         return 1
-    return -1 if ratio.high < 1 / (1 + noise) else 0
+    return -1 if ratio.high < 1 / (1 + spread) else 0
 
 
 def _bootstrap(samples: Float[np.ndarray, " N"], seed: int) -> Estimate:

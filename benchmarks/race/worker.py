@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ae_core.spec.plugins import load_plugins
 from ae_core.system.allocator import keep_freed_memory
 from benchmarks.race.peak import measure
 from benchmarks.race.profiles import profile
@@ -84,6 +85,8 @@ def _import(side: str) -> float:
     module = import_module(SIDES[side].module)
     if hasattr(module, "prepare"):
         module.prepare()
+    if SIDES[side].ours:
+        load_plugins((), SIDES[side].framework)
     return time.perf_counter() - began
 
 
@@ -109,6 +112,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    load_plugins((), None)  # those that the parent was given: it hands them on in the environment
     worker = Worker()
     for line in sys.stdin:
         try:

@@ -1,4 +1,4 @@
-"""What is raced: specs, phases and batches, and the same numbers for every side."""
+"""What is raced: specs, phases and batches, and the same weights, images and steps for every side."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -8,12 +8,14 @@ from jaxtyping import Float, Float32
 
 from ae_core.data.cans import cans
 from ae_core.errors import UserError, nearest
+from ae_core.noise import draw, key
 from ae_core.rng import normal
 from ae_core.spec import (
     BernoulliLikelihood,
     ConvBackbone,
     DenseBackbone,
     GaussianBottleneck,
+    Padding,
     PlainBottleneck,
     Spec,
     Training,
@@ -21,41 +23,43 @@ from ae_core.spec import (
 from ae_core.spec.presets import preset
 from ae_core.training.engine import Steps
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import make_steps
+from ae_core.training.steps import make_steps
 
 Phase = Literal["train", "encode", "decode", "reconstruct", "many", "quality"]
 
 PICTURES = 2_048
-"""Different images of a data set; a longer one repeats them."""
+"""The most distinct images of a data set; a longer one repeats them."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to race at."""
+    """A model and what is timed of it."""
 
     name: str
     phase: Phase
     spec: Spec
-    """With the workload's batch size."""
+    """Its batch size is the workload's."""
     steps: int = 16
-    """Training steps that the data set lasts."""
+    """Training steps in one pass over the data set."""
+    padding: Padding | None = None
+    """Padding of the model's convolutions, None where it has none: which variants a side races depends on it."""
     models: int = 1
-    """Models trained at once."""
+    """Number of models trained at once."""
     quick: bool = False
-    """Whether a quick race has it."""
+    """Whether it is part of a quick race."""
     target: float = 0.0
-    """Held-out loss that ends a training to quality."""
+    """Held-out loss at which a training to quality ends."""
     hidden: bool = False
-    """Whether it only serves the harness's own tests."""
+    """Whether it serves the harness's own tests alone."""
 
     @property
     def batch(self) -> int:
-        """Images of a step of each model."""
+        """Images in one step of one model."""
         return self.spec.training.batch_size
 
     @property
     def images(self) -> int:
-        """Images of a step of all models."""
+        """Images in one step of all models together."""
         return self.batch * self.models
 
     @property
@@ -64,52 +68,48 @@ class Workload:
         return self.phase in ("train", "many")
 
     @property
-    def same(self) -> bool:
-        """Whether its convolutions have the padding for which the peers are written."""
-        backbone = self.spec.backbone
-        return not isinstance(backbone, ConvBackbone) or backbone.padding == "same"
-
-    @property
     def convolves(self) -> bool:
-        """Whether the spec has convolutions."""
-        return isinstance(self.spec.backbone, ConvBackbone)
+        """Whether the model has convolutions."""
+        return self.padding is not None
 
 
 class Material(NamedTuple):
-    """The numbers of a workload, the same for every side."""
+    """The arrays of a workload, the same for every side."""
 
     tensors: list[dict[str, Float32[np.ndarray, "..."]]]
     """Initial weights of each model, in PyTorch's names and layouts."""
     images: Float32[np.ndarray, "N H W C"]
-    """The data set; of inference, one batch."""
-    codes: Float32[np.ndarray, "B L"]
-    """What decode takes."""
+    """The data set: of inference, one batch."""
+    codes: Float32[np.ndarray, "B ..."]
+    """Codes to decode, [B, *latent shape]."""
     steps: Steps
-    """Training steps, as many as the data set lasts."""
+    """Training steps, one pass over the data set. A twin makes their noise itself; others need `with_noise`."""
 
 
 def material(workload: Workload, shapes: dict[str, tuple[int, ...]]) -> Material:
-    """Return the numbers of a workload; ``shapes`` are its spec's tensors."""
+    """Return the arrays of a workload; ``shapes`` are those of its model's tensors, by name."""
     spec = workload.spec
     count = workload.batch * (workload.steps if workload.trains else 1)
     height, width, channels = spec.input_shape
     pictures = cans(min(count, PICTURES), (height, width), channels=channels).images
     images = np.resize(pictures, (count, *spec.input_shape))
-    starts = [initial_weights(shapes, spec.initializer, seed) for seed in range(workload.models)]
+    starts = [initial_weights(shapes, spec, seed) for seed in range(workload.models)]
     tensors = [{name: tensor.astype(np.float32) for name, tensor in start.items()} for start in starts]
-    codes = normal((workload.batch, spec.bottleneck.latent), 0, "codes").astype(np.float32)
+    codes = normal((workload.batch, *spec.latent_shape), 0, "codes").astype(np.float32)
     steps = make_steps(spec, count, 0, 0, 0, workload.steps if workload.trains else 1)
     return Material(tensors, images, codes, steps)
 
 
-def some(steps: Steps, first: int, count: int) -> Steps:
-    """Return ``count`` of the steps from ``first`` on."""
-    return Steps(*(part[first : first + count] for part in steps))
+def with_noise(steps: Steps, spec: Spec) -> Steps:
+    """Return the steps with the noise that a twin would make from their seed and numbers, by NumPy's reference."""
+    rows = steps.indices.shape[1]
+    noise = {name: draw(site, key(steps.seed, name), steps.numbers, rows) for name, site in spec.noise_sites.items()}
+    return steps._replace(noise=noise)
 
 
-def inputs(workload: Workload, numbers: Material) -> Float[np.ndarray, "B ..."]:
-    """Return what one step of inference takes."""
-    return numbers.codes if workload.phase == "decode" else numbers.images
+def inputs(workload: Workload, arrays: Material) -> Float[np.ndarray, "B ..."]:
+    """Return the input of one step of inference."""
+    return arrays.codes if workload.phase == "decode" else arrays.images
 
 
 def _batch(spec: Spec, size: int) -> Spec:
@@ -138,38 +138,46 @@ _TINY_WARDROBE = replace(
 
 _ALL = (
     *(
-        Workload(f"{name}-{batch}", "train", _batch(spec, batch), steps, quick=(name, batch) == ("foster-ae", 128))
+        Workload(
+            f"{name}-{batch}", "train", _batch(spec, batch), steps, "same", quick=(name, batch) == ("foster-ae", 128)
+        )
         for name, spec in (("foster-ae", _FOSTER_AE), ("foster-vae", _FOSTER_VAE))
         for batch, steps in ((32, 64), (128, 16), (512, 4))
     ),
-    Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16),
+    Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16, "torch"),
     Workload("dense-small", "train", _SMALL, 256, quick=True),
     Workload("dense-large", "train", _LARGE, 64),
     Workload("dense-digits", "train", preset("dense-digits"), 256),
     Workload("wardrobe", "train", preset("wardrobe"), 64),
     *(
-        Workload(f"{phase}-{batch}", phase, _batch(_FOSTER_AE, batch), quick=(phase, batch) == ("reconstruct", 256))
+        Workload(
+            f"{phase}-{batch}",
+            phase,
+            _batch(_FOSTER_AE, batch),
+            padding="same",
+            quick=(phase, batch) == ("reconstruct", 256),
+        )
         for phase in ("encode", "decode", "reconstruct")
         for batch in (1, 256)
     ),
     Workload("sixteen-dense", "many", _SMALL, 16, models=16),
-    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), target=0.335),
+    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), padding="same", target=0.335),
     Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
     Workload("tiny-dense", "train", _TINY_DENSE, 8, hidden=True),
     Workload("tiny-wardrobe", "train", _TINY_WARDROBE, 8, hidden=True),
-    Workload("tiny-conv", "train", _TINY_CONV, 8, hidden=True),
-    Workload("tiny-vae", "train", _TINY_VAE, 8, hidden=True),
-    Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, hidden=True),
+    Workload("tiny-conv", "train", _TINY_CONV, 8, "same", hidden=True),
+    Workload("tiny-vae", "train", _TINY_VAE, 8, "same", hidden=True),
+    Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, padding="same", hidden=True),
     Workload("tiny-many", "many", _TINY_DENSE, 8, models=3, hidden=True),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 
 
 def choose_workloads(names: tuple[str, ...], quick: bool) -> list[Workload]:
-    """Return the workloads of those names; without names all, or those of a quick race.
+    """Return the workloads with these names; without names all, or those of a quick race.
 
     Raises:
-        UserError: there is none of that name; the nearest is given.
+        UserError: a name is unknown; the nearest is given.
     """
     public = [workload.name for workload in _ALL if not workload.hidden]
     for name in names:

@@ -1,1 +1,1 @@
-"""What is worked out from a race's records: ratios, targets, tables, plots, pages."""
+"""The report of a race: ratios, targets, tables and figures, all from its records."""

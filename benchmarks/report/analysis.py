@@ -1,15 +1,16 @@
-"""From the records of a race to its results. Pure: the same records give the same results."""
+"""From the records of a race to its results, as a pure function: the same records give the same results."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ae_core.spec import spec_from_json
+from ae_core.spec import Spec, spec_from_json
 from benchmarks.race.flops import bytes_moved, operations
 from benchmarks.race.journal import Record
+from benchmarks.race.load import RECORD
 from benchmarks.race.sides import SIDES
-from benchmarks.race.stats import Estimate, beyond, median_of, noise_of, ratio_of
+from benchmarks.race.stats import Estimate, beyond, median_of, ratio_of, spread_of
 from benchmarks.report.targets import judge
 
 SCHEMA = "twin-autoencoders/race/1"
@@ -19,29 +20,34 @@ Key = tuple[str, str, int]
 
 
 def analyse(records: list[Record]) -> dict[str, Any]:
-    """Return the results of a race: ``ratios``, one row for each side and variant, what was not run, and targets."""
+    """Return the results of a race, as race.json holds them.
+
+    They are the race's options, environment and workloads; ``ratios`` between the twins, and of ours to ``peers``;
+    ``rows``, one for each variant of each side; the gain of a loop inside a dispatch; times to quality; the load of
+    other processes; and what the targets came to.
+    """
     first = {kind: next((r for r in records if r["kind"] == kind), {}) for kind in ("options", "environment")}
     first["peak"] = _peak([record for record in records if record["kind"] == "peak"])
     workloads = [record for record in records if record["kind"] == "workload"]
-    heats = [_Heat(workload, records, first["peak"]) for workload in workloads]
+    parts = [_WorkloadRecords(workload, records, first["peak"]) for workload in workloads]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         **{kind: _body(record) for kind, record in first.items()},
         "workloads": [_body(workload) for workload in workloads],
-        "ratios": [ratio for heat in heats if (ratio := heat.ratio()) is not None],
-        "peers": [row for heat in heats for row in heat.peers()],
-        "rows": [row for heat in heats for row in heat.rows()],
-        "inside_loop": [row for heat in heats for row in heat.inside_loop()],
-        "quality": [row for heat in heats for row in heat.quality()],
+        "ratios": [ratio for part in parts if (ratio := part.ratio()) is not None],
+        "peers": [row for part in parts for row in part.peers()],
+        "rows": [row for part in parts for row in part.rows()],
+        "inside_loop": [row for part in parts for row in part.inside_loop()],
+        "quality": [row for part in parts for row in part.quality()],
     }
-    shares = [record["share"] for record in records if record["kind"] == "neighbours" and record["share"] is not None]
-    result["neighbours"] = max(shares, default=None)
+    shares = [record["share"] for record in records if record["kind"] == RECORD and record["share"] is not None]
+    result[RECORD] = max(shares, default=None)
     result["targets"] = judge(result)
     return result
 
 
 def _peak(measured: list[Record]) -> Record:
-    """Return the best of each rate: a peak is what was ever seen."""
+    """Return the best of each rate that was measured."""
     return {name: max(record[name] for record in measured) for name in ("gflops", "gbytes") if measured}
 
 
@@ -49,7 +55,12 @@ def _body(record: Record) -> Record:
     return {key: value for key, value in record.items() if key != "kind"}
 
 
-class _Heat:
+def _geometry(spec: Record) -> Spec:
+    """Return the part of a recorded spec on which the work of a step depends, with defaults for all others."""
+    return spec_from_json({name: spec[name] for name in ("input_shape", "backbone", "bottleneck")})
+
+
+class _WorkloadRecords:
     """The records of one workload."""
 
     def __init__(self, workload: Record, records: list[Record], peak: Record) -> None:
@@ -62,26 +73,26 @@ class _Heat:
         return [r for r in self.records if r["kind"] == kind and all(r.get(k) == v for k, v in wanted.items())]
 
     def samples(self, key: Key, stage: str) -> dict[int, float]:
-        """Return seconds of a step by round; none of an entry that failed at any time."""
+        """Return seconds of a step by round; nothing for an entry that failed at any time."""
         if key in self.failed:
             return {}
         return {r["round"]: r["seconds"] / r["steps"] for r in self.of("block", stage=stage) if _key(r) == key}
 
     def judged(self, key: Key) -> list[float]:
-        """Return seconds of a step in the final, or in the screening of who did not stand in it."""
+        """Return seconds of a step in the final; for an entry that was not in the final, in the screening."""
         return list((self.samples(key, "final") or self.samples(key, "screening")).values())
 
     def keys(self) -> list[Key]:
         return list(dict.fromkeys(_key(r) for r in self.records if r["kind"] in ("start", "failure", "block")))
 
     def best(self, side: str, stage: str = "screening") -> Key | None:
-        """Return a side's fastest variant: chosen by the screening, which the final does not see."""
+        """Return a side's fastest variant in the screening, whose rounds do not count in the final."""
         found = {key: self.samples(key, stage) for key in self.keys() if key[0] == side and not key[2]}
         racing = {key: float(np.median(list(samples.values()))) for key, samples in found.items() if samples}
         return min(racing, key=racing.__getitem__) if racing else None
 
     def faster(self, ours: Key | None, theirs: Key | None, stage: str = "final") -> Estimate | None:
-        """Return how many times as fast ours is, paired by round, over all processes in which either ran."""
+        """Return how many times as fast ours is as theirs, paired by round, over all processes of either."""
         if ours is None or theirs is None:
             return None
         one, two = ([s for k in _copies(key) if (s := self.samples(k, stage))] for key in (ours, theirs))
@@ -91,8 +102,8 @@ class _Heat:
         slow, fast = (np.array([[samples[i] for i in rounds] for samples in side]) for side in (two, one))
         return ratio_of(slow, fast)
 
-    def noise(self) -> dict[str, list[float]]:
-        """Return, by side, the ratio of the best variant to itself in the final, with its interval."""
+    def equals(self) -> dict[str, list[float]]:
+        """Return, by twin, the ratio of the best variant to its copy in the final, with its interval."""
         found = {}
         for side in ("jax", "torch"):
             best = self.best(side)
@@ -112,8 +123,8 @@ class _Heat:
         if best is None:
             return None
         default = self.faster(_default("jax", self.keys()), _default("torch", self.keys()))
-        equal = self.noise()
-        noise = noise_of([Estimate(*values) for values in equal.values()])
+        equals = self.equals()
+        spread = spread_of([Estimate(*values) for values in equals.values()])
         return {
             "workload": self.workload["name"],
             "phase": self.workload["phase"],
@@ -124,13 +135,13 @@ class _Heat:
             "ci_default": [default.low, default.high] if default else None,
             "best_jax": ours[1],
             "best_torch": theirs[1],
-            "a_a": equal,
-            "noise": noise,
-            "beyond_noise": beyond(best, noise),
+            "a_a": equals,
+            "noise": spread,  # as a measurement has noise; in code the word is a model's
+            "beyond_noise": beyond(best, spread),
         }
 
     def peers(self) -> list[dict[str, Any]]:
-        """Return our best JAX against the best of each other side, by the final; by the screening who is far behind."""
+        """Return our best JAX against the best of each peer: by the final, or by the screening if it was far behind."""
         ours = self.best("jax")
         rows = []
         for side in SIDES:
@@ -142,13 +153,13 @@ class _Heat:
         return rows
 
     def inside_loop(self) -> list[dict[str, Any]]:
-        """Return how many times as fast our JAX's steps are in a loop of many a dispatch as one by one."""
+        """Return how many times as fast our JAX takes steps in a loop inside one dispatch as one by one."""
         ratio = self.faster(("jax", "default", 0), ("jax", "single steps", 0), "screening")
         named = {"workload": self.workload["name"]}
         return [{**named, "ratio": ratio.value, "ci": [ratio.low, ratio.high]}] if ratio else []
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each variant of each side: its speed, or why it has none."""
+        """Return a row for each variant of each side, with its speed or the reason why it has none."""
         if self.workload["phase"] == "quality":
             return []
         return [self.row(key) for key in self.keys() if not key[2]]
@@ -171,7 +182,7 @@ class _Heat:
         if not samples:
             return row
         step = median_of(np.array(samples))
-        spec = spec_from_json(self.workload["spec"])
+        spec = _geometry(self.workload["spec"])
         work = operations(spec, self.workload["phase"]) * self.images
         moved = bytes_moved(spec, self.workload["phase"], self.workload["batch"]) * self.workload["models"]
         rate = work / step.value / 1e9
@@ -202,7 +213,7 @@ class _Heat:
         return row
 
     def stages(self, key: Key) -> dict[str, float] | None:
-        """Return seconds by stage of a start from an empty cache."""
+        """Return the seconds of each stage of a start with an empty cache."""
         starts = [r for r in self.of("start") if _key(r) == key]
         return starts[0]["stages"] if starts else None
 
@@ -211,20 +222,21 @@ class _Heat:
         return 1e3 * found[0] if found else None
 
     def break_even(self, key: Key, step: float) -> int | None:
-        """Return the step from which on an entry, started cold, is ahead of eager PyTorch started cold.
+        """Return the step from which on an entry is ahead of our PyTorch's default, where both start with empty caches.
 
-        The first step k with start + k·step below eager's; None where it is never ahead, or is eager itself.
+        It is the first step k with start + k·step below that of the default; None where there is none, and for the
+        default itself.
         """
-        eager = _default("torch", self.keys())
-        samples = self.judged(eager) if eager else []
-        ours, theirs = self.stages(key), self.stages(eager) if eager else None
-        if key == eager or not samples or ours is None or theirs is None:
+        default = _default("torch", self.keys())
+        samples = self.judged(default) if default else []
+        ours, theirs = self.stages(key), self.stages(default) if default else None
+        if key == default or not samples or ours is None or theirs is None:
             return None
         gain, cost = float(np.median(samples)) - step, _start(ours) - _start(theirs)
         return max(1, int(np.ceil(cost / gain))) if gain > 0 else None
 
     def quality(self) -> list[dict[str, Any]]:
-        """Return time to quality of each variant, and the ratio of our JAX to it, paired by seed."""
+        """Return the time to quality of each variant, and its ratio to our JAX's, paired by seed."""
         rows: list[dict[str, Any]] = []
         if self.workload["phase"] != "quality":
             return rows
@@ -269,7 +281,7 @@ def _copies(key: Key) -> tuple[Key, Key]:
 
 
 def _default(side: str, keys: Iterable[Key]) -> Key | None:
-    """Return the first variant of a side: grids begin with the default."""
+    """Return the first variant of a side, since grids begin with the default."""
     return next((key for key in keys if key[0] == side and not key[2]), None)
 
 

@@ -1,4 +1,4 @@
-"""Two races side by side: what changed beyond noise."""
+"""Two races side by side: what changed by more than the spread of equals."""
 
 import json
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Compare:
-    """Say what changed from an old race to a new one beyond noise; a regression ends with exit status 1."""
+    """Say what changed from an old race to a new one beyond noise; the exit status is 1 if anything is worse."""
 
     old: tyro.conf.Positional[Path]
     """Folder or race.json of the old race."""
     new: tyro.conf.Positional[Path]
-    """Folder or race.json of the new one."""
+    """Folder or race.json of the new race."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A quantity of both races."""
+    """A quantity in both races."""
 
     what: str
     old: float | None
@@ -41,7 +41,7 @@ def run_compare(options: Compare) -> int:
     """Print the changes and return 1 if anything is worse, else 0.
 
     Raises:
-        DataError: there is no race to read.
+        DataError: one of the races cannot be read.
     """
     old, new = read_result(options.old), read_result(options.new)
     found = changes(old, new)
@@ -61,7 +61,7 @@ def read_result(path: Path) -> Result:
     """Read the results of a race from its folder or file.
 
     Raises:
-        DataError: there is none.
+        DataError: the file cannot be read, or does not hold the results of a race.
     """
     path = path / "race.json" if path.is_dir() else path
     try:
@@ -76,15 +76,15 @@ def read_result(path: Path) -> Result:
 def changes(old: Result, new: Result) -> list[Change]:
     """Compare ratios always, and speeds where both races ran on the same kind of machine with the same versions.
 
-    Ratios of two machines may differ for good reason, but are what a claim is made of. A quantity has changed when its
-    intervals are apart, and further than the noise that either race showed between equals.
+    Ratios may well differ between machines, but they are what is claimed. A quantity has changed when its intervals are
+    apart by more than the spread of equals in either race.
     """
     found = []
-    raced, noises = {workload["name"] for workload in new["workloads"]}, (_noises(old), _noises(new))
+    raced, spreads = {workload["name"] for workload in new["workloads"]}, (_spreads(old), _spreads(new))
     for name in ("ratio_best", "ratio_default"):
         bounds = {"ratio_best": "ci", "ratio_default": "ci_default"}[name]
         one, two = ({r["workload"]: (r[name], r[bounds]) for r in race["ratios"]} for race in (old, new))
-        found += _compared(f"{name.replace('_', ', ')}", one, two, raced, noises)
+        found += _compared(f"{name.replace('_', ', ')}", one, two, raced, spreads)
     if _machine(old) == _machine(new):
         one, two = (
             {
@@ -94,12 +94,12 @@ def changes(old: Result, new: Result) -> list[Change]:
             }
             for race in (old, new)
         )
-        found += _compared("images a second", one, two, raced, noises)
+        found += _compared("images a second", one, two, raced, spreads)
     return found
 
 
 def _compared(
-    what: str, old: Result, new: Result, raced: set[str], noises: tuple[dict[str, float], ...]
+    what: str, old: Result, new: Result, raced: set[str], spreads: tuple[dict[str, float], ...]
 ) -> list[Change]:
     found = []
     for name in [*old, *(n for n in new if n not in old)]:
@@ -113,18 +113,18 @@ def _compared(
         elif was is None:
             verdict = "new"
         else:
-            noise = max(n.get(name.partition(",")[0], float("inf")) for n in noises)
+            spread = max(s.get(name.partition(",")[0], float("inf")) for s in spreads)
             verdict = "same"
-            if after[0] > before[1] * (1 + noise):
+            if after[0] > before[1] * (1 + spread):
                 verdict = "better"
-            elif after[1] * (1 + noise) < before[0]:
+            elif after[1] * (1 + spread) < before[0]:
                 verdict = "worse"
         found.append(Change(f"{name}: {what}", was, now, verdict))
     return found
 
 
-def _noises(race: Result) -> dict[str, float]:
-    """Return the noise of each workload; where equals were not raced, anything may be noise."""
+def _spreads(race: Result) -> dict[str, float]:
+    """Return the spread of equals at each workload, infinite where equals were not raced."""
     return {r["workload"]: float("inf") if r["noise"] is None else r["noise"] for r in race["ratios"]}
 
 

@@ -1,4 +1,4 @@
-"""Figures of a race: speeds, ratios with their intervals, the roofline, and where a start's time goes."""
+"""Figures of a race: ratios with their intervals, speeds, the roofline, and what steps and starts spend time on."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _SIZE = 10
 
 
 def plots(result: Result) -> dict[str, Figure]:
-    """Return the figures that the results have numbers for, by caption."""
+    """Return the figures for which there are results, by caption."""
     made: dict[str, Figure] = {}
     rows = [row for row in result["rows"] if row["images_per_second"] is not None]
     if result["ratios"]:

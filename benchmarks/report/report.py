@@ -1,4 +1,4 @@
-"""The report of a race: results as JSON, as Markdown, and as one web page with figures."""
+"""The report of a race: its results as JSON, as Markdown, and as one web page with figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import tyro
 
 from ae_core.figures.charts import to_png
-from ae_core.figures.html import details, figure, numbers, page, pairs, section
+from ae_core.figures.html import details, figure, numbers, pairs, report_html, section
 from ae_core.files.output import make_folder, write_bytes, write_json
 from benchmarks.race.journal import Record, read_journal
+from benchmarks.race.load import RECORD
 from benchmarks.report.analysis import analyse
 from benchmarks.report.plots import plots
 from benchmarks.report.tables import Table, tables, verdict
@@ -19,19 +20,19 @@ FILES = ("race.json", "report.md", "report.html")
 
 @dataclass(frozen=True)
 class Report:
-    """Make the report of a race from its records once more."""
+    """Make the report of a race anew from its records."""
 
     race: tyro.conf.Positional[Path]
     """Folder that `race --out` left."""
     out: Path | None = None
-    """Folder for the report; the race's own where absent."""
+    """Folder for the report; the race's own by default."""
 
 
 def run_report(options: Report) -> int:
-    """Write the report and say where it is.
+    """Write the report and print its path.
 
     Raises:
-        UserError: there is no race to report, or the folder cannot be written.
+        UserError: the race cannot be read, or the folder cannot be written.
     """
     records = read_journal(options.race)
     out = options.out or (options.race if options.race.is_dir() else options.race.parent)
@@ -42,7 +43,7 @@ def run_report(options: Report) -> int:
 
 
 def write_report(out: Path, records: list[Record]) -> None:
-    """Write results, Markdown and page into a folder."""
+    """Write the results and both forms of the report into a folder."""
     result = analyse(records)
     drawn = {caption: to_png(plot) for caption, plot in plots(result).items()}
     write_json(out / FILES[0], result)
@@ -70,7 +71,7 @@ def html(result: dict[str, Any], drawn: dict[str, bytes]) -> str:
     sections.append(section("Environment", pairs(_environment(result))))
     sections.append(section("Workloads", "".join(details(w["name"], w["spec"]) for w in result["workloads"])))
     good, said = verdict(result)
-    return page("The race", _lead(result), good, said, sections, str(result["schema"]))
+    return report_html("The race", _lead(result), good, said, sections, str(result["schema"]))
 
 
 def _section(table: Table) -> str:
@@ -95,8 +96,8 @@ def _environment(result: dict[str, Any]) -> dict[str, str]:
             found |= {f"{key}: {name}": str(item) for name, item in value.items()}
         else:
             found[key] = str(value)
-    if result["neighbours"] is not None:
-        found["others on the cores"] = f"at most {100 * result['neighbours']:.1f} % while blocks were timed"
+    if result[RECORD] is not None:
+        found["others on the cores"] = f"at most {100 * result[RECORD]:.1f} % while blocks were timed"
     peak = result["peak"]
     if peak.get("gflops"):
         found["matmul peak"] = f"{peak['gflops']:.0f} GFLOP/s in float32"

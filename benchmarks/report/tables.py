@@ -1,8 +1,8 @@
-"""The results of a race as tables of text: what the Markdown and the page show alike."""
+"""The results of a race as tables of text, for Markdown and the web page alike."""
 
 from typing import Any, NamedTuple
 
-from benchmarks.race.load import QUIET
+from benchmarks.race.load import QUIET, RECORD
 from benchmarks.race.profiles import GROUPS
 
 Result = dict[str, Any]
@@ -10,18 +10,18 @@ NONE = "—"
 
 
 class Table(NamedTuple):
-    """A table; the first column names the row."""
+    """A table whose first column names the row."""
 
     title: str
     note: str
     head: list[str]
     rows: list[list[str]]
     failed: set[int] = frozenset()  # type: ignore[assignment]
-    """Rows to stand out."""
+    """Indices of the rows that are marked as failed."""
 
 
 def tables(result: Result) -> list[Table]:
-    """Return all tables that have a row."""
+    """Return all tables that are not empty."""
     made = [
         _targets(result),
         _missed(result),
@@ -35,13 +35,13 @@ def tables(result: Result) -> list[Table]:
 
 
 def verdict(result: Result) -> tuple[bool, str]:
-    """Return whether no target was missed on a quiet machine, and the targets in one sentence."""
+    """Return whether targets were reached and none was missed, on a quiet machine, and a summary in one sentence."""
     judged = [target["reached"] for target in result["targets"]]
     reached, missed, unmeasured = judged.count(True), judged.count(False), judged.count(None)
     doubtful = sum(bool(target["reached"]) and not target.get("certain", True) for target in result["targets"])
     reached_said = f"{reached} targets reached" + (f" ({doubtful} not for certain)" if doubtful else "")
     said = f"{reached_said}, {missed} missed, {unmeasured} not measured"
-    share = result["neighbours"]
+    share = result[RECORD]
     if share is not None and share > QUIET:
         busy = f"the machine was busy: others used up to {100 * share:.0f} % of its cores while blocks were timed"
         return False, f"{said}; {busy}"
@@ -132,8 +132,8 @@ def _ratios(result: Result) -> Table:
     for r in result["ratios"]:
         word = {1: "faster", -1: "slower", 0: "no difference"}[r["beyond_noise"]]
         cells = [times(r["ratio_best"]), interval(r["ci"]), times(r["ratio_default"]), interval(r["ci_default"])]
-        noise = NONE if r["noise"] is None else f"± {100 * r['noise']:.1f} %"
-        rows.append([r["workload"], *cells, noise, word, r["best_jax"], r["best_torch"]])
+        spread = NONE if r["noise"] is None else f"± {100 * r['noise']:.1f} %"
+        rows.append([r["workload"], *cells, spread, word, r["best_jax"], r["best_torch"]])
     note = (
         "Our JAX over our PyTorch: the best variant of each, then the defaults; median of the ratio paired by round, "
         "with a 95 % bootstrap interval. Noise is how far two copies of the same seem apart in the same rounds; a "

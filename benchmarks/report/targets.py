@@ -1,4 +1,4 @@
-"""What the race has to show, in one table."""
+"""The targets of the race, in one table."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,21 +9,24 @@ Measured = tuple[float | None, list[float] | None]
 
 
 class Target(NamedTuple):
-    """One line of the table."""
+    """A number that the race has to reach."""
 
     what: str
     measure: Callable[[Result], Measured]
-    """Returns the number reached and its interval; None where it was not measured."""
+    """Returns the measured number and its interval, None where it was not measured."""
     least: float | None = None
     most: float | None = None
     within: bool = False
-    """Whether it is about being no worse: missed only where the whole interval is on the wrong side."""
+    """Whether it is only missed where the whole interval is on the wrong side: a target of being no worse."""
     workload: str | None = None
-    """Whose speed it is about."""
+    """Name of the workload whose speed it is about, None where it is about something else."""
 
 
 def against_best(workload: str, least: float) -> Callable[[Result], Measured]:
-    """Measure our JAX against the best PyTorch of the grid. What would be reached, but is lost in noise, is not."""
+    """Return a measure of our JAX against the best PyTorch of the grid.
+
+    A ratio within the spread of equals may miss the target, but cannot reach it: then it counts as not measured.
+    """
 
     def measure(result: Result) -> Measured:
         found = [r for r in result["ratios"] if r["workload"] == workload]
@@ -35,7 +38,7 @@ def against_best(workload: str, least: float) -> Callable[[Result], Measured]:
 
 
 def against(side: str, workload: str) -> Callable[[Result], Measured]:
-    """Measure our JAX against another side's best."""
+    """Return a measure of our JAX against the best variant of another side."""
 
     def measure(result: Result) -> Measured:
         found = [r for r in result["peers"] if (r["workload"], r["side"]) == (workload, side)]
@@ -67,7 +70,7 @@ def _share_of_peak(result: Result) -> Measured:
 
 
 def _inside_loop(result: Result) -> Measured:
-    """Many steps a dispatch against one: the worst of all training workloads."""
+    """Return the speed of many steps a dispatch over that of one, at the training workload where it is lowest."""
     found = [(row["ratio"], row["ci"]) for row in result["inside_loop"]]
     return min(found, key=lambda pair: pair[0]) if found else (None, None)
 
@@ -106,9 +109,9 @@ TARGETS = (
 
 
 def judge(result: Result) -> list[dict[str, Any]]:
-    """Return what each target came to: reached, missed and by what fraction, or not measured.
+    """Return the outcome of each target: reached, missed and by what fraction, or not measured.
 
-    ``certain`` says, where there is an interval, whether all of it is on that side of the target.
+    ``certain`` says, where there is an interval, whether all of it is on the same side of the target as the value.
     """
     rows = []
     for target in TARGETS:
@@ -123,7 +126,7 @@ def judge(result: Result) -> list[dict[str, Any]]:
             row["short"] = 0.0 if row["reached"] else abs(value / (target.least or target.most or 1.0) - 1)
         ours = _best(result, target.workload, "jax") if target.workload else {}
         if row["reached"] is False and ours and target.least and value:
-            # the others' time is what it is: ours would have to be shorter by what the ratio is short of
+            # the other side's time is given, so ours would have to be shorter by the factor that the ratio lacks
             row["workload"], row["needed"] = target.workload, ours["milliseconds"] * value / target.least
         rows.append(row)
     return rows

@@ -1,15 +1,16 @@
-"""The harness tests itself, on sides with a clock of their own: equals, a planted delay, a missing wait, a fault."""
+"""The harness on sides with a clock of their own: equals, a planted delay, a missing wait, a worker that dies."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ae_core.spec import spec_to_json
 from benchmarks.race.journal import Journal
 from benchmarks.race.process import WorkerError
-from benchmarks.race.rounds import Entry, Heat, Reference
+from benchmarks.race.rounds import Entry, Reference, Rounds
 from benchmarks.race.session import BLOCK_SECONDS, Session
-from benchmarks.race.stats import Estimate, beyond, noise_of, ratio_of
+from benchmarks.race.stats import Estimate, beyond, ratio_of, spread_of
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.report.analysis import analyse
 
@@ -20,18 +21,18 @@ JAX, TORCH = Entry("jax", "default"), Entry("torch", "channels_last")
 
 
 class Machine:
-    """A clock that only work moves, and a side at work on it."""
+    """A runner with a clock that nothing but its work moves."""
 
-    def __init__(self, step, noise=0.0, seed=0, waits=True, losses=LOSSES, handing="all at once"):
+    def __init__(self, step, jitter=0.0, seed=0, waits=True, losses=LOSSES, handing="all at once"):
         self.now, self.owed = 0.0, 0.0
-        self.step, self.noise, self.waits, self.losses, self.handing = step, noise, waits, losses, handing
+        self.step, self.jitter, self.waits, self.losses, self.handing = step, jitter, waits, losses, handing
         self.rng = np.random.default_rng(seed)
 
     def clock(self):
         return self.now
 
     def take(self, steps, first=0):
-        self.owed += steps * self.step * np.exp(self.noise * self.rng.standard_normal())
+        self.owed += steps * self.step * np.exp(self.jitter * self.rng.standard_normal())
         self.now += {"all at once": 1e-4, "step by step": 1e-4 * steps, "at length": 1.1 * BLOCK_SECONDS}[self.handing]
         if self.waits:
             self.settle()
@@ -68,7 +69,7 @@ class Dead(Local):
 
 
 def race(tmp_path: Path, machines, rounds=20, workers=None):
-    """Race machines by entry; a copy is a machine like the first with another stream of noise."""
+    """Race one machine for each entry; a copy is a machine like the first with another stream of jitter."""
     journal, started = Journal(), []
 
     def launch(workload, entry):
@@ -77,11 +78,9 @@ def race(tmp_path: Path, machines, rounds=20, workers=None):
         return made
 
     spec = {"name": WORKLOAD.name, "phase": WORKLOAD.phase, "batch": WORKLOAD.batch, "models": 1, "target": 0.0}
-    from ae_core.spec import spec_to_json
-
     journal.add("workload", **spec, spec=spec_to_json(WORKLOAD.spec))
     said = []
-    Heat(WORKLOAD, REFERENCE, journal, launch, said.append, tmp_path, rounds).run([JAX, TORCH])
+    Rounds(WORKLOAD, REFERENCE, journal, launch, said.append, tmp_path, rounds).run([JAX, TORCH])
     assert all(worker.closed for worker in started)
     return analyse(journal.records), said
 
@@ -109,14 +108,14 @@ def test_a_planted_delay_of_five_percent_is_found(tmp_path, slow, expected):
     assert ratio["ci"][0] < 1.05**expected < ratio["ci"][1]
 
 
-def test_a_delay_below_the_noise_is_not_claimed(tmp_path):
+def test_a_delay_below_the_spread_of_equals_is_not_claimed(tmp_path):
     result, _ = race(tmp_path, lambda e: Machine(0.002 * (1.002 if e.side == "torch" else 1), 0.05, seed_of(e)))
     assert result["ratios"][0]["beyond_noise"] == 0
 
 
 @pytest.mark.parametrize("handing", ["all at once", "step by step", "at length"])
 def test_a_missing_wait_is_caught(tmp_path, handing):
-    """Whatever handing the work over costs: by twice the steps that take no longer, or by what is left afterwards."""
+    """However long it takes to hand work over: twice the steps take no longer, or work is left after the block."""
     machines = {"jax": Machine(0.002, waits=False, handing=handing), "torch": Machine(0.002)}
     result, said = race(tmp_path, lambda entry: machines[entry.side])
     assert result["ratios"] == []
@@ -173,13 +172,13 @@ def test_a_dead_worker_does_not_end_the_race(tmp_path):
     result, said = race(tmp_path, lambda e: Machine(0.002, seed=seed_of(e)), workers={JAX: Dead})
     rows = {row["side"]: row for row in result["rows"]}
     assert rows["jax"]["reason"] == "killed by signal 9: out of memory"
-    assert rows["jax"]["images_per_second"] is None  # of what it did before it died, too
+    assert rows["jax"]["images_per_second"] is None  # blocks from before it died do not count either
     assert rows["torch"]["rounds"] == 20
     assert any("out of memory" in line for line in said)
 
 
 def test_choice_and_judgement_use_different_rounds(tmp_path):
-    """Whoever was fast in the screening alone, and so was chosen, is judged by how slow it was in the final."""
+    """A variant that was chosen for its speed in the screening is judged by its speed in the final alone."""
     slow = {}
 
     def machine(entry):
@@ -209,15 +208,15 @@ def test_statistics():
     found = ratio_of(np.array([[2.0] * 5, [3.0] * 5]), np.ones(5))  # two processes that differ, in all rounds alike
     assert (found.low, found.high) == (2.0, 3.0)
     assert 2 <= found.value <= 3
-    assert noise_of([Estimate(1.0, 0.98, 1.01), Estimate(1.0, 0.99, 1.05)]) == pytest.approx(0.05)
-    assert noise_of([]) == float("inf")
+    assert spread_of([Estimate(1.0, 0.98, 1.01), Estimate(1.0, 0.99, 1.05)]) == pytest.approx(0.05)
+    assert spread_of([]) == float("inf")
     assert [beyond(Estimate(v, v - 0.02, v + 0.02), 0.05) for v in (1.2, 1.06, 1.0, 0.9)] == [1, 0, 0, -1]
     assert beyond(Estimate(9.0, 8.0, 10.0), float("inf")) == 0
 
 
 def test_the_interval_covers():
-    """Of 200 races with a true ratio of 1, at most one in ten has an interval that leaves 1 out (nominal: 5 %)."""
+    """Of 200 races with a true ratio of 1, at most one in ten has an interval without 1 (nominally 5 %)."""
     rng = np.random.default_rng(0)
-    noisy = np.exp(0.05 * rng.standard_normal((200, 2, 20)))
-    missed = sum(not (r.low <= 1 <= r.high) for r in (ratio_of(a, b) for a, b in noisy))
+    times = np.exp(0.05 * rng.standard_normal((200, 2, 20)))
+    missed = sum(not (r.low <= 1 <= r.high) for r in (ratio_of(a, b) for a, b in times))
     assert 0 < missed <= 20

@@ -106,6 +106,17 @@ def test_page_is_well_formed_and_self_contained(report: Report) -> None:
     assert "Reconstructions." in page.text
 
 
+def test_what_failed_is_in_a_table_of_its_own() -> None:
+    report = _changed(failed=[{"what": "loss.png", "why": "no ink"}, {"what": "grid.png", "why": "no paper"}])
+    page = _Page(render(report, {}))
+    assert ["loss.png", "no ink"] in page.rows
+    assert ["grid.png", "no paper"] in page.rows
+    assert "What failed" in page.text
+    assert "FAILED  grid.png: no paper" in _terminal(report)
+    assert "What failed" not in _Page(render(PASS, {})).text
+    assert "FAILED" not in _terminal(PASS)
+
+
 def test_what_lies_beside_the_page_is_linked() -> None:
     page = _Page(render(PASS, {}, {"The map": "atlas.html"}))
     assert page.links == ["atlas.html"]
@@ -155,6 +166,15 @@ def test_everything_is_there() -> None:
             _changed(verdict="fail"),
             "The run failed, although the twins agree: 3 checks, worst 2.0e-13 of limit 1.0e-11",
         ),
+        (
+            _changed(verdict="fail", message="JAX ended"),
+            "The run failed, although the twins agree: 3 checks, worst 2.0e-13 of limit 1.0e-11; JAX ended",
+        ),
+        (
+            _changed(failed=[{"what": "loss.png", "why": "no ink"}, {"what": "grid.png", "why": "no paper"}]),
+            "The twins are the same model: 3 checks, worst 2.0e-13 of limit 1.0e-11; "
+            "what failed beside it: loss.png, grid.png",
+        ),
     ],
 )
 def test_verdict(report: Report, sentence: str) -> None:
@@ -187,6 +207,7 @@ def test_names_are_only_text(hostile: str) -> None:
             parity=[{"name": name, "worst": 0.0, "limit": 1.0, "passed": True}],
             training={"jax": _training(1.0, name)},
             schema=name,
+            failed=[{"what": name, "why": name}],
         )
 
     page = render(named(hostile), {hostile: PNG}, {hostile: "atlas.html"})

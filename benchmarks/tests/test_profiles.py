@@ -1,4 +1,4 @@
-"""Which group an operation is in, and that shares of a step add up."""
+"""The group of each operation, and shares of a step that add up."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_shares():
 
 
 def test_profiles_of_real_work():
-    """A product that takes nearly all the time is seen to, in both frameworks."""
+    """In both frameworks, a product that takes nearly all the time is seen to do so."""
     import jax
     import jax.numpy as jnp
     import torch

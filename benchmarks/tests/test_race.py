@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import tyro
 
+from ae_core.commands.cli import load_engine
 from ae_core.commands.shell import run_program
 from ae_core.errors import DataError, UserError
 from ae_core.spec.presets import PRESETS
 from benchmarks.commands import run_command
 from benchmarks.race.journal import LINES, Journal, read_journal
-from benchmarks.race.load import Neighbours
+from benchmarks.race.load import RECORD, OtherLoad
 from benchmarks.race.process import Process, WorkerError, variables
 from benchmarks.race.reference import agreement
 from benchmarks.race.run import QUICK, Race, run_race
 from benchmarks.race.sides import SIDES, choose_sides
-from benchmarks.race.workloads import WORKLOADS, choose_workloads, material
+from benchmarks.race.workloads import WORKLOADS, choose_workloads, material, with_noise
 from benchmarks.report.analysis import analyse
 from benchmarks.report.compare import changes
 from benchmarks.report.report import html, markdown
@@ -35,9 +36,9 @@ FILES = {LINES, "race.json", "report.md", "report.html"}
 
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory):
-    """A real race of tiny workloads, its workers in processes of their own; without what takes long to compile.
+    """A real race of tiny workloads with workers in processes of their own, without variants that compile for long.
 
-    On one core: two threads that wait for each other come to nothing where others keep a core busy.
+    It runs on one core, since two threads that wait for each other hardly advance where others keep a core busy.
     """
     out = tmp_path_factory.mktemp("race") / "out"
     names, sides = ("tiny-dense", "tiny-reconstruct", "tiny-many"), ("jax", "torch", "flax", "pythae")
@@ -147,11 +148,11 @@ def test_compare(raced, tmp_path, capsys):
     assert f"worse: {first['workload']}" in capsys.readouterr().out
 
 
-def _race(ratio, ci, noise=0.01, cores="2", rate=100.0):
+def _race(ratio, ci, spread=0.01, cores="2", rate=100.0):
     row = {"workload": "w", "side": "jax", "label": "ours", "variant": "v", "images_per_second": rate}
     return {
         "ratios": [
-            {"workload": "w", "ratio_best": ratio, "ci": ci, "ratio_default": None, "ci_default": None, "noise": noise}
+            {"workload": "w", "ratio_best": ratio, "ci": ci, "ratio_default": None, "ci_default": None, "noise": spread}
         ],
         "rows": [row | {"ci": [rate * 0.99, rate * 1.01] if rate else None}],
         "environment": {"cores": cores},
@@ -163,12 +164,12 @@ OLD = _race(2.0, [1.9, 2.1])
 CHANGES = {
     "the same": (_race(2.0, [1.9, 2.1]), {"same"}),
     "within its intervals": (_race(1.85, [1.75, 1.95]), {"same"}),
-    "within noise": (_race(1.7, [1.6, 1.85], noise=0.1), {"same"}),
+    "within the spread of equals": (_race(1.7, [1.6, 1.85], spread=0.1), {"same"}),
     "slower": (_race(1.5, [1.4, 1.6]), {"worse", "same"}),
     "faster": (_race(3.0, [2.9, 3.1]), {"better", "same"}),
     "slower in images a second": (_race(2.0, [1.9, 2.1], rate=90.0), {"worse", "same"}),
     "another machine": (_race(2.0, [1.9, 2.1], rate=10.0, cores="64"), {"same"}),
-    "no race of equals": (_race(1.0, [0.9, 1.1], noise=None), {"same"}),
+    "no race of equals": (_race(1.0, [0.9, 1.1], spread=None), {"same"}),
     "another rate, and no race of equals": (
         _race(2.0, [1.9, 2.1], rate=10.0) | {"ratios": []},
         {"gone", "same"},
@@ -272,7 +273,7 @@ def test_journal(tmp_path):
 
 
 def test_report_of_nothing():
-    """A race that was interrupted before its first block has a report too, without a number."""
+    """A race that was interrupted before its first block has a report without numbers."""
     result = analyse([])
     assert result["ratios"] == result["rows"] == []
     assert all(target["reached"] is None for target in result["targets"])
@@ -310,6 +311,26 @@ def test_same_numbers_for_all():
     assert one.images.shape == (64, 6, 6, 1)
 
 
+def test_noise_for_peers_is_that_of_the_steps():
+    """Each step has its own, whichever steps come with it, since it follows from the step's number alone."""
+    spec = WORKLOADS["tiny-vae"].spec
+    steps = material(WORKLOADS["tiny-vae"], {}).steps
+    assert not steps.noise  # a twin makes its own
+    whole = with_noise(steps, spec).noise
+    assert {name: values.shape for name, values in whole.items()} == {"bottleneck": (8, 8, 2)}
+    assert (with_noise(steps.part(3, 2), spec).noise["bottleneck"] == whole["bottleneck"][3:5]).all()
+    assert len(np.unique(whole["bottleneck"])) == whole["bottleneck"].size
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_padding_is_that_of_the_model(name):
+    """The padding that the table of workloads states, by which grids go, is that of the model's convolutions."""
+    workload = WORKLOADS[name]
+    kernels = [shape for shape in load_engine("torch").shapes(workload.spec).values() if len(shape) == 4]
+    assert workload.convolves == bool(kernels)
+    assert workload.padding == getattr(workload.spec.backbone, "padding", None)
+
+
 def test_agreement():
     runs = np.array([[1.0, 2.0], [1.0 + 1e-7, 2.0], [1.0, 2.0 + 4e-7]])
     assert agreement(runs[0], runs, True, 1e-8).distance == 0
@@ -329,7 +350,7 @@ def _judged(**result):
 
 
 def test_targets():
-    """Each row of the table can be reached, and missed; being no worse is missed beyond the interval alone."""
+    """Each target can be reached and missed; one of being no worse is missed only beyond the interval."""
     ratio = {"workload": "foster-ae-128", "ratio_best": 1.5, "ci": [1.4, 1.7], "beyond_noise": 1}
     what = "foster-ae, training at batch 128, against the best PyTorch"
     missed = _judged(ratios=[ratio])[what]
@@ -344,8 +365,8 @@ def test_targets():
     needed = _judged(ratios=[ratio], rows=[ours])[what]
     assert needed["needed"] == pytest.approx(40 * 1.5 / 1.6)  # the others take 60 ms
     assert sum(row["reached"] is not None for row in _judged(ratios=[ratio]).values()) == 1
-    assert _judged(ratios=[ratio | {"ratio_best": 9.0, "beyond_noise": 0}])[what]["reached"] is None  # lost in noise
-    assert _judged(ratios=[ratio | {"beyond_noise": 0}])[what]["reached"] is False  # noise hides no miss
+    assert _judged(ratios=[ratio | {"ratio_best": 9.0, "beyond_noise": 0}])[what]["reached"] is None  # in the spread
+    assert _judged(ratios=[ratio | {"beyond_noise": 0}])[what]["reached"] is False  # which hides no miss
     what = "a training step inside a loop of steps, over the same outside, at worst"
     loops = [{"workload": "a", "ratio": 1.3, "ci": [1.2, 1.4]}, {"workload": "b", "ratio": 0.98, "ci": [0.95, 1.01]}]
     judged = _judged(inside_loop=loops)[what]
@@ -357,22 +378,22 @@ def test_targets():
     assert (judged["value"], judged["reached"], judged["short"]) == (1.5, False, 0.5)
 
 
-def test_neighbours():
-    """Work that is not ours is seen, and ours is not taken for others'."""
-    quiet, busy = Neighbours(), Neighbours()
+def test_other_load():
+    """Work of other processes is counted, and the worker's own is not."""
+    quiet, busy = OtherLoad(), OtherLoad()
     quiet.busy, quiet.ours, quiet.wall = 3.0, 3.0, 2.0
     busy.busy, busy.ours, busy.wall = 3.0, 1.0, 2.0
     assert quiet.share == 0
     assert busy.share == pytest.approx(1.0 / busy.cores)
-    assert Neighbours().share is None
-    result = analyse([{"kind": "neighbours", "workload": "w", "stage": "final", "share": 0.4}])
+    assert OtherLoad().share is None
+    result = analyse([{"kind": RECORD, "workload": "w", "stage": "final", "share": 0.4}])
     assert "the machine was busy: others used up to 40 % of its cores" in verdict(result)[1]
     assert not verdict(result)[0]
-    assert "busy" not in verdict(analyse([{"kind": "neighbours", "stage": "final", "share": 0.01}]))[1]
+    assert "busy" not in verdict(analyse([{"kind": RECORD, "stage": "final", "share": 0.01}]))[1]
 
 
-def test_neighbours_reads_the_machine():
-    found = Neighbours()
+def test_other_load_reads_the_machine():
+    found = OtherLoad()
     found.begin()
     began = time.process_time()
     while time.process_time() < began + 0.2:

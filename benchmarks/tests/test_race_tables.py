@@ -1,4 +1,4 @@
-"""What a reader of the report sees: cells, verdict and figures, from results made by hand."""
+"""The tables, verdict and figures of a report, from results made by hand."""
 
 import pytest
 
@@ -117,7 +117,7 @@ def test_cells(made):
     name = "foster-ae-128: ours, JAX, default"
     assert rows["Speed"][0] == [f"{name} (best)", "3,200", "40", "300", "60 %", "350 MB", "20 MB"]
     assert rows["Speed"][1][4:] == [NONE, "350 MB", NONE]
-    assert len(rows["Speed"]) == 2  # who has no number is in the last table
+    assert len(rows["Speed"]) == 2  # entries without a number are in the last table
     stages = ["1.00", "0.10", "0.20", "0.70", "1.50", "0.40"]
     assert rows["Where the time goes"][0] == [name, *stages, NONE, "12,345"]
     trained = ["0.3", "4 of 5", "12.3", "11.00–14.00", "1.50 ×", "1.20–1.90"]

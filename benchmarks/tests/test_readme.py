@@ -1,4 +1,4 @@
-"""What the README says is so: its code runs, its commands run, its numbers hold."""
+"""The README is true: its code runs, its commands run, its numbers hold."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from ae_core.commands.menu import Command
 from ae_core.data import DataOptions, load, split
 from ae_core.metrics import mse, pca_mse
 from ae_core.spec.presets import PRESETS
-from ae_core.training.loop import fit
+from ae_core.training.loop import train
 from benchmarks.race.journal import read_journal
 from benchmarks.report.analysis import analyse
 from benchmarks.report.report import markdown
@@ -77,7 +77,7 @@ class Silent:
         pass
 
 
-CLAIMS = {"cans": (3, DataOptions()), "digits": (15, DataOptions(fit="resize"))}
+CLAIMS = {"cans": (3, DataOptions()), "digits": (15, DataOptions(adapt="resize"))}
 
 
 @pytest.mark.parametrize("twin", ["jax", "torch"])
@@ -89,11 +89,11 @@ def test_foster_ae_beats_pca(name, twin):
     spec = PRESETS["foster-ae"]
     spec = replace(spec, training=replace(spec.training, epochs=epochs))
     images = load(name, spec.input_shape, options).images
-    train, heldout = split(len(images), 0.1, 0)
+    trained, heldout = split(len(images), 0.1, 0)
     engine = load_engine(twin)
-    result = fit(engine, spec, images[train], images[heldout], 0, Silent(), lambda tensors: None)
+    result = train(engine, spec, images[trained], images[heldout], 0, Silent(), lambda tensors: None)
     recon = engine.infer(spec, result.tensors).reconstruct(images[heldout])
-    assert mse(images[heldout], recon) < pca_mse(images[train], images[heldout], 2)
+    assert mse(images[heldout], recon) < pca_mse(images[trained], images[heldout], 2)
 
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.race.process import Process, variables
 from benchmarks.race.reference import agreement, reference
+from benchmarks.race.session import CHECKED_STEPS
 from benchmarks.race.sides import SIDES
 from benchmarks.race.workloads import WORKLOADS
 
@@ -41,9 +42,18 @@ def test_default_agrees(side, workload, tmp_path):
     runs, size = known(workload)
     found = agreement(values, runs, True, size)
     assert found.good, found
-    # a learning rate that is off by a part in a hundred, or losses of the steps in another order, would not pass
+    # a learning rate that is off by one percent, or losses in another order, would not pass
     assert not agreement(values[0] + 1.01 * (values - values[0]), runs, True, size).good
     assert not agreement(values[::-1], runs, True, size).good
+
+
+def test_noise_of_another_seed_does_not_agree():
+    """A twin makes its noise itself, and the reference is handed NumPy's: the comparison tells them apart."""
+    runs, size = known("tiny-vae")
+    for seed, good in ((0, True), (1, False)):
+        runner = SIDES["jax"].open(WORKLOADS["tiny-vae"], "default")
+        runner.steps = runner.steps._replace(seed=seed)
+        assert agreement(runner.take(CHECKED_STEPS), runs, True, size).good == good
 
 
 def test_controls_differ_from_the_reference_by_little():

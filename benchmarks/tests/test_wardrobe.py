@@ -20,7 +20,7 @@ from parity_tests.twins import one_thread
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TWINS = ("jax", "torch")
-DATA = {"cans": [], "garments": [], "digits": ["--fit", "resize"]}
+DATA = {"cans": [], "garments": [], "digits": ["--adapt", "resize"]}
 """Flags that bring the images to the preset's shape."""
 LONGER = {"digits": ["--epochs", "150"]}
 """There are fewer of them."""
@@ -79,13 +79,13 @@ def test_what_two_numbers_tell(tmp_path, trained, twin, data):
 
 
 def images_of(data):
-    return load(data, preset("wardrobe").input_shape, DataOptions(fit="resize" if DATA[data] else "exact"))
+    return load(data, preset("wardrobe").input_shape, DataOptions(adapt="resize" if DATA[data] else "exact"))
 
 
 def untrained(twin, data):
     spec = preset("wardrobe")
     engine = load_engine(twin)
-    model = engine.infer(spec, initial_weights(engine.shapes(spec), spec.initializer, 0))
+    model = engine.infer(spec, initial_weights(engine.shapes(spec), spec, 0))
     images = images_of(data)
     heldout = images.some(split(len(images.images), HELDOUT, 0)[1])._replace(factors=None)
     return evaluate(model, spec, heldout).metrics["knn_agreement"].value
@@ -130,7 +130,7 @@ def test_metrics_of_10_000_images_take_less_than_a_minute(twin):
     """
     spec = preset("foster-vae")
     engine = load_engine(twin)
-    model = engine.infer(spec, initial_weights(engine.shapes(spec), spec.initializer, 0))
+    model = engine.infer(spec, initial_weights(engine.shapes(spec), spec, 0))
     data = garments(10_000)
     started = time.process_time()
     result = evaluate(model, spec, data)

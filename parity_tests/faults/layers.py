@@ -13,12 +13,15 @@ import ae_jax.execution.dispatch
 import ae_jax.model.conv
 import ae_jax.model.dense
 import ae_jax.model.layers
+import ae_jax.model.norm
 import ae_jax.tensors
 import ae_torch.model.autoencoder
 import ae_torch.model.conv
 import ae_torch.model.dense
 import ae_torch.model.layers
+import ae_torch.model.norm
 from ae_core.spec.geometry import crops, pads
+from ae_jax.tensors import STATE
 from parity_tests.faults.planting import Fault, Patch, after, before, constructor, in_both, in_jax, in_torch
 
 _T, _J = ae_torch, ae_jax
@@ -29,7 +32,7 @@ def _swap(pair: tuple[int, int], *arguments: Any) -> tuple[int, int]:
     return pair[1], pair[0]
 
 
-class _BiasedVariance(ae_torch.model.layers.BatchNorm):
+class _BiasedVariance(ae_torch.model.norm.BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         old, share, n = self.running_var, self.momentum, x.numel() // x.shape[1]
         assert old is not None
@@ -41,7 +44,7 @@ class _BiasedVariance(ae_torch.model.layers.BatchNorm):
         return y
 
 
-class _UnbiasedBatch(ae_torch.model.layers.BatchNorm):
+class _UnbiasedBatch(ae_torch.model.norm.BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = super().forward(x)
         n = x.numel() // x.shape[1]
@@ -49,7 +52,7 @@ class _UnbiasedBatch(ae_torch.model.layers.BatchNorm):
         return (y - bias) * ((n - 1) / n) ** 0.5 + bias if self.training else y
 
 
-class _FastVariance(ae_torch.model.layers.LayerNorm):
+class _FastVariance(ae_torch.model.norm.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.movedim(1, -1)
         mean = x.mean(-1, keepdim=True)
@@ -57,25 +60,25 @@ class _FastVariance(ae_torch.model.layers.LayerNorm):
         return ((x - mean) / torch.sqrt(var + self.eps) * self.weight + self.bias).movedim(-1, 1)
 
 
-class _FastVarianceJax(ae_jax.model.layers.LayerNorm):
+class _FastVarianceJax(ae_jax.model.norm.LayerNorm):
     @linen.compact
-    def __call__(self, x: Any, weight: Any = None) -> Any:
+    def __call__(self, x: Any, mask: Any = None) -> Any:
         mean = x.mean(-1, keepdims=True)
         var = (x**2).mean(-1, keepdims=True) - mean**2
-        return ae_jax.model.layers._affine(self, (x - mean) / jnp.sqrt(var + self.eps), self.features)
+        return ae_jax.model.norm._affine(self, (x - mean) / jnp.sqrt(var + self.eps), self.features)
 
 
-def _no_movedim(self: Any, x: Any, noise: Any = None) -> Any:
+def _no_movedim(self: Any, x: Any) -> Any:
     x = x.movedim(-1, 1)
     for block in self.blocks:
         x = block(x)
-    return self.bottleneck(x.flatten(1), noise)
+    return x
 
 
 def _forgotten_statistics(functions: Any) -> Any:
     def step(state: Any, batch: Any) -> Any:
         new, terms = functions.step(state, batch)
-        variables = {**new.variables, "batch_stats": state.variables["batch_stats"]}
+        variables = {**new.variables, STATE: state.variables[STATE]}
         return new._replace(variables=variables), terms
 
     return functions._replace(step=step)
@@ -134,35 +137,35 @@ LAYERS: dict[str, Fault] = {
     **in_both(
         "batch norm eps off by 1 %",
         _BN,
-        lambda: constructor(_T.model.layers, "BatchNorm", eps=lambda e: 1.01 * e),
-        lambda: constructor(_J.model.layers, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.model.norm, "BatchNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.model.norm, "BatchNorm", eps=lambda e: 1.01 * e),
     ),
     **in_both(
         "group norm eps off by 1 %",
         _GN,
-        lambda: constructor(_T.model.layers, "GroupNorm", eps=lambda e: 1.01 * e),
-        lambda: constructor(_J.model.layers, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_T.model.norm, "GroupNorm", eps=lambda e: 1.01 * e),
+        lambda: constructor(_J.model.norm, "GroupNorm", eps=lambda e: 1.01 * e),
     ),
     **in_both(
         "layer norm eps 1e-6 for 1e-5",
         _LN,
-        lambda: constructor(_T.model.layers, "LayerNorm", eps=lambda e: 0.1 * e),
-        lambda: constructor(_J.model.layers, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_T.model.norm, "LayerNorm", eps=lambda e: 0.1 * e),
+        lambda: constructor(_J.model.norm, "LayerNorm", eps=lambda e: 0.1 * e),
     ),
     **in_both(
         "batch norm momentum as its complement",
         _BN,
-        lambda: constructor(_T.model.layers, "BatchNorm", momentum=lambda m: 1 - m),
-        lambda: constructor(_J.model.layers, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_T.model.norm, "BatchNorm", momentum=lambda m: 1 - m),
+        lambda: constructor(_J.model.norm, "BatchNorm", momentum=lambda m: 1 - m),
     ),
     **in_both(
         "group norm with half the groups",
         _GN,
-        lambda: constructor(_T.model.layers, "GroupNorm", groups=lambda g: g // 2),
-        lambda: constructor(_J.model.layers, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_T.model.norm, "GroupNorm", groups=lambda g: g // 2),
+        lambda: constructor(_J.model.norm, "GroupNorm", groups=lambda g: g // 2),
     ),
-    **in_torch("biased running variance", _BN, lambda: [(_T.model.layers, "BatchNorm", _BiasedVariance)]),
-    **in_torch("unbiased variance of the batch", _BN, lambda: [(_T.model.layers, "BatchNorm", _UnbiasedBatch)]),
+    **in_torch("biased running variance", _BN, lambda: [(_T.model.norm, "BatchNorm", _BiasedVariance)]),
+    **in_torch("unbiased variance of the batch", _BN, lambda: [(_T.model.norm, "BatchNorm", _UnbiasedBatch)]),
     **in_torch(
         "evaluation with the batch's statistics",
         _BN,
@@ -176,8 +179,8 @@ LAYERS: dict[str, Fault] = {
     **in_both(
         "fast variance",
         "layer norm far from 0",
-        lambda: [(_T.model.layers, "LayerNorm", _FastVariance)],
-        lambda: [(_J.model.layers, "LayerNorm", _FastVarianceJax)],
+        lambda: [(_T.model.norm, "LayerNorm", _FastVariance)],
+        lambda: [(_J.model.norm, "LayerNorm", _FastVarianceJax)],
     ),
     # activations
     **in_both(

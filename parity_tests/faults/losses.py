@@ -7,29 +7,36 @@ import jax.numpy as jnp
 import torch
 from torch.nn import functional as F
 
+import ae_jax.model.autoencoder
 import ae_jax.model.bottleneck
 import ae_jax.model.likelihood
+import ae_torch.model.autoencoder
 import ae_torch.model.bottleneck
 import ae_torch.model.likelihood
-from parity_tests.faults.planting import Fault, Patch, after, in_both, in_torch
+from parity_tests.faults.planting import Fault, Patch, after, before, in_both, in_torch
 
 _T, _J = ae_torch, ae_jax
 
 
-def _logstd_torch(self: Any, x: Any, noise: Any = None) -> Any:
+def _logstd_torch(self: Any, x: Any, noise: Any) -> Any:
+    x = x.flatten(1)
     mean, logvar = self.mean(x), self.logvar(x)
-    return ae_torch.model.bottleneck.GaussianCode(
-        mean, logvar, mean if noise is None else mean + torch.exp(logvar) * noise
-    )
+    z = mean + torch.exp(logvar) * noise["bottleneck"] if "bottleneck" in noise else mean
+    return ae_torch.model.bottleneck.GaussianCode(mean, logvar, z)
 
 
 def _kl(cls: Any, change: Callable[[Any, Any], Any]) -> list[Patch]:
     """Change the KL term: ``change(value, code)``."""
-    return after(
-        cls,
-        "penalties",
-        lambda result, code, bottleneck: {"kl": (result["kl"][0], change(result["kl"][1], code))},
-    )
+    return after(cls, "penalties", lambda result, code, *a: {"kl": (result["kl"][0], change(result["kl"][1], code))})
+
+
+def _unweighted(terms: Any, *arguments: Any) -> Any:
+    return terms | {"reconstruction": (1.0, terms["reconstruction"][1])}
+
+
+def _without_noise(*arguments: Any) -> Any:
+    module, x, _, *rest = arguments
+    return module, x, {}, *rest
 
 
 def _nll(cls: Any, change: Callable[..., Any]) -> list[Patch]:
@@ -66,6 +73,24 @@ LOSSES: dict[str, Fault] = {
         "dense vae",
         lambda: after(_T.model.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
         lambda: after(_J.model.bottleneck.GaussianCode, "penalties", lambda r, *a: {"kl": (1.0, r["kl"][1])}),
+    ),
+    **in_both(
+        "KL summed over the batch",
+        "dense vae",
+        lambda: _kl(_T.model.bottleneck.GaussianCode, lambda kl, code: kl * len(kl)),
+        lambda: _kl(_J.model.bottleneck.GaussianCode, lambda kl, code: kl * len(kl)),
+    ),
+    **in_both(
+        "posterior's mean for its draw",
+        "dense vae",
+        lambda: before(_T.model.bottleneck.GaussianHead, "forward", _without_noise),
+        lambda: before(_J.model.bottleneck.GaussianHead, "__call__", _without_noise),
+    ),
+    **in_both(
+        "weight of the reconstruction ignored",
+        "dense 3 channels",
+        lambda: after(_T.model.autoencoder.Autoencoder, "_terms", _unweighted),
+        lambda: after(_J.model.autoencoder.Autoencoder, "_terms", _unweighted),
     ),
     **in_both(
         "sum over pixels for mean",

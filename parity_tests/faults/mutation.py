@@ -27,8 +27,8 @@ from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.faults import FAULTS
 from parity_tests.faults.planting import Fault, planted
-from parity_tests.gates.identity import check_evaluation, check_forward, check_training, with_precision
-from parity_tests.gates.layers import ALONE
+from parity_tests.gates.identity import check_evaluation, check_forward, check_resumed, check_training, with_precision
+from parity_tests.gates.layers import SINGLE_LAYERS
 from parity_tests.twins import one_thread
 
 Images = Float[np.ndarray, "N H W C"]
@@ -50,11 +50,12 @@ GATES: Mapping[str, Callable[[Spec, Images, int], list[Check]]] = {
     "forward": lambda spec, images, seed: check_forward(spec, images, seed, IDENTITY_LIMIT, "float64"),
     "evaluation": check_evaluation,
     "training": check_training,
+    "resumed": check_resumed,
 }
 """Every gate of a whole net by name: it returns its checks; a new one becomes a column of the matrix."""
 
-COLUMNS = ("alone", "start", "forward", "loss", "gradient", "statistics", "evaluation", "1 step", "20 steps")
-"""Columns of the matrix: what the gates compared. A layer is held to the first alone, a net to the others."""
+COLUMNS = ("layer", "start", "forward", "loss", "gradient", "state", "evaluation", "1 step", "20 steps", "resumed")
+"""Columns of the matrix: what the gates compared. A single layer is held to the first, a net to the others."""
 
 
 class Row(NamedTuple):
@@ -73,7 +74,7 @@ class Row(NamedTuple):
 
 
 def run_gates(case: str, seed: int = 0) -> dict[str, float]:
-    """Return the margin of every column on one case, or on one layer alone, as things are."""
+    """Return the margin of every column on one case, or on a single layer, as things are."""
     margins: dict[str, float] = {}
     for gate, function in _gates(case, seed).items():
         try:
@@ -90,8 +91,8 @@ def run_gates(case: str, seed: int = 0) -> dict[str, float]:
 
 
 def _gates(case: str, seed: int) -> dict[str, Callable[[], list[Check]]]:
-    if case in ALONE:
-        return {"alone": ALONE[case]}
+    if case in SINGLE_LAYERS:
+        return {"layer": SINGLE_LAYERS[case]}
     spec = CASES[case]
     return {name: partial(gate, spec, images_of(spec), seed) for name, gate in GATES.items()}
 
@@ -100,7 +101,7 @@ def _column(gate: str, check: Check | None) -> str:
     if gate == "training":
         return "1 step" if check is not None and check.name.endswith("after 1 step") else "20 steps"
     if gate == "forward" and check is not None:
-        return {"running statistics": "statistics"}.get(check.name, check.name)
+        return check.name
     return gate
 
 

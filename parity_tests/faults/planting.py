@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import ae_jax.engine
-import ae_jax.model.layers
+import ae_jax.execution.dispatch
+import ae_jax.training
+import ae_torch.engine
+import ae_torch.training
 from parity_tests.twins import compiled_pass
 
 Patch = tuple[Any, str, Any]
@@ -22,7 +25,7 @@ class Fault(NamedTuple):
     twin: str
     """``jax`` or ``torch``."""
     case: str
-    """The row of `parity_tests.cases.CASES`, or of `parity_tests.gates.layers.ALONE`, on which it acts."""
+    """The row of `parity_tests.cases.CASES`, or of `parity_tests.gates.layers.SINGLE_LAYERS`, on which it acts."""
     patches: Callable[[], list[Patch]]
 
 
@@ -66,17 +69,14 @@ def _forget() -> None:
 def constructor(module: Any, name: str, **changed: Callable[[Any], Any]) -> list[Patch]:
     """Change arguments of a layer where `make_norm` and its like construct it."""
     original = getattr(module, name)
-    fields = list(original.__dataclass_fields__) if module is ae_jax.model.layers else _parameters(original)
+    linen = getattr(original, "__dataclass_fields__", None)
+    fields = list(linen) if linen else list(inspect.signature(original.__init__).parameters)[1:]  # without self
 
     def construct(*values: Any, **given: Any) -> Any:
         given = dict(zip(fields, values, strict=False)) | given
         return original(**{key: changed[key](value) if key in changed else value for key, value in given.items()})
 
     return [(module, name, construct)]
-
-
-def _parameters(cls: Any) -> list[str]:
-    return list(inspect.signature(cls.__init__).parameters)[1:]  # without self
 
 
 def after(target: Any, name: str, change: Callable[..., Any]) -> list[Patch]:
@@ -91,20 +91,30 @@ def before(target: Any, name: str, change: Callable[..., tuple[Any, ...]]) -> li
     return [(target, name, lambda *a, **k: original(*change(*a), **k))]
 
 
-def steps(change: Callable[[Any], Any], engine: Any) -> list[Patch]:
-    """Change the steps that a twin's trainer receives."""
-    return before(engine.Trainer, "advance", lambda self, steps: (self, change(steps)))
+def steps(change: Callable[[Any, Any], Any], engine: Any) -> list[Patch]:
+    """Change the steps that a twin's trainer receives: ``change(steps, spec)``."""
+    return before(engine.Trainer, "advance", lambda self, steps: (self, change(steps, self.spec)))
 
 
-def _hyper(module: Any, **changed: Any) -> list[Patch]:
-    """Change a hyper-parameter of the optimiser that a twin makes."""
+def hyper_torch(**changed: Any) -> list[Patch]:
+    """Change a hyper-parameter of the PyTorch twin's optimiser."""
+    return before(ae_torch.training, "make_optimizer", lambda optimizer, *rest: (replace(optimizer, **changed), *rest))
+
+
+def hyper_jax(**changed: Any) -> list[Patch]:
+    """Change a hyper-parameter of the JAX twin's optimiser."""
     return before(
-        module,
+        ae_jax.training,
         "make_optimizer",
-        lambda training, *rest: (replace(training, optimizer=replace(training.optimizer, **changed)), *rest),
+        lambda training: (replace(training, optimizer=replace(training.optimizer, **changed)),),
     )
 
 
-def hyper_at(where: Any, module: Any, **changed: Any) -> list[Patch]:
-    """Change a hyper-parameter of the optimiser that a twin makes, where its training file has imported it."""
-    return [(where, "make_optimizer", _hyper(module, **changed)[0][2])]
+def drawn_torch(change: Callable[[Any, int], Any]) -> list[Patch]:
+    """Change the noise that the PyTorch twin draws: ``change(noise, axis of rows)``."""
+    return after(ae_torch.engine, "draw", lambda noise, *a, **k: change(noise, 1))
+
+
+def drawn_jax(change: Callable[[Any, int], Any]) -> list[Patch]:
+    """Change the noise that the JAX twin draws: ``change(noise, axis of rows)``."""
+    return after(ae_jax.execution.dispatch, "draw", lambda noise, *a, **k: change(noise, 0))

@@ -1,5 +1,6 @@
-"""Faults in training: optimiser, data and noise, precision and weights."""
+"""Faults in training: optimiser, data, precision, weights and snapshots."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -19,7 +20,8 @@ import ae_torch.model.autoencoder
 import ae_torch.model.layers
 import ae_torch.optim
 import ae_torch.training
-from parity_tests.faults.planting import Fault, after, before, hyper_at, in_both, in_jax, in_torch, steps
+from ae_core.files.weights import is_state
+from parity_tests.faults.planting import Fault, after, before, hyper_jax, hyper_torch, in_both, in_jax, in_torch, steps
 
 _T, _J = ae_torch, ae_jax
 
@@ -34,8 +36,7 @@ def _torch_clip(parameters: Any, max_norm: float | None) -> None:
         torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)
 
 
-def _coupled(training: Any, parameters: Any) -> torch.optim.Optimizer:
-    o = training.optimizer
+def _coupled(o: Any, parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.0, betas=(o.b1, o.b2), eps=o.eps, weight_decay=o.weight_decay)
 
 
@@ -53,7 +54,7 @@ def _uncorrected(b1: float, b2: float, eps: float) -> Any:
     return optax.GradientTransformation(correct.init, update)
 
 
-_SCALE_BY_ADAM = ae_jax.optim._scale_by_adam
+_SCALE_BY_ADAM = ae_jax.optim.scale_by_adam
 
 
 def _stale_moments(functions: Any) -> Any:
@@ -68,10 +69,10 @@ def _stale_moments(functions: Any) -> Any:
 
 
 def _ignored_mask(functions: Any) -> Any:
-    return functions._replace(step=lambda state, batch: functions.step(state, batch._replace(weight=None)))
+    return functions._replace(step=lambda state, batch: functions.step(state, batch._replace(mask=None)))
 
 
-def _short_batches_skipped(steps: Any) -> Any:
+def _short_batches_skipped(steps: Any, spec: Any) -> Any:
     full = steps.sizes == steps.indices.shape[1]
     # a step of learning rate 0 on some full batch stands for one that is not taken
     return steps._replace(
@@ -91,40 +92,61 @@ def _nesterov(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+_IMPORT_TORCH, _IMPORT_JAX = ae_torch.training.import_state, ae_jax.training.import_state
+
+
+def _state_kept_torch(spec: Any, state: Any, tensors: Any, step: int) -> Any:
+    own = ae_torch.to_tensors(state.model)
+    return _IMPORT_TORCH(spec, state, {n: own[n] if is_state(n) else t for n, t in tensors.items()}, step)
+
+
+def _state_kept_jax(spec: Any, state: Any, tensors: Any, step: int) -> Any:
+    own = ae_jax.to_tensors(state.variables)
+    return _IMPORT_JAX(spec, state, {n: own[n] if is_state(n) else t for n, t in tensors.items()}, step)
+
+
+def _moments_kept_torch(spec: Any, state: Any, tensors: Any, step: int) -> Any:
+    return _IMPORT_TORCH(spec, state, {name: tensors[name] for name in state.model.shapes}, step)
+
+
+def _moments_kept_jax(spec: Any, state: Any, tensors: Any, step: int) -> Any:
+    return _IMPORT_JAX(spec, state, tensors, step)._replace(optimizer=state.optimizer)
+
+
 TRAINING: dict[str, Fault] = {
     # optimiser
     **in_both(
         "Adam eps 1e-7 for 1e-8",
         "conv same",
-        lambda: hyper_at(_T.training, _T.optim, eps=1e-7),
-        lambda: hyper_at(_J.training, _J.optim, eps=1e-7),
+        lambda: hyper_torch(eps=1e-7),
+        lambda: hyper_jax(eps=1e-7),
     ),
     **in_both(
         "Adam b2 0.9990001 for 0.999",
         "conv same",
-        lambda: hyper_at(_T.training, _T.optim, b2=0.9990001),
-        lambda: hyper_at(_J.training, _J.optim, b2=0.9990001),
+        lambda: hyper_torch(b2=0.9990001),
+        lambda: hyper_jax(b2=0.9990001),
     ),
     **in_both(
         "Adam b1 0.95 for 0.9",
         "conv same",
-        lambda: hyper_at(_T.training, _T.optim, b1=0.95),
-        lambda: hyper_at(_J.training, _J.optim, b1=0.95),
+        lambda: hyper_torch(b1=0.95),
+        lambda: hyper_jax(b1=0.95),
     ),
-    **in_jax("Adam eps inside the root", "conv same", lambda: [(_J.optim, "_scale_by_adam", _eps_in_the_root)]),
-    **in_jax("Adam without bias correction", "conv same", lambda: [(_J.optim, "_scale_by_adam", _uncorrected)]),
+    **in_jax("Adam eps inside the root", "conv same", lambda: [(_J.optim, "scale_by_adam", _eps_in_the_root)]),
+    **in_jax("Adam without bias correction", "conv same", lambda: [(_J.optim, "scale_by_adam", _uncorrected)]),
     **in_both(
         "weight decay 1e-2 for 5e-2",
         "dense vae",
-        lambda: hyper_at(_T.training, _T.optim, weight_decay=1e-2),
-        lambda: hyper_at(_J.training, _J.optim, weight_decay=1e-2),
+        lambda: hyper_torch(weight_decay=1e-2),
+        lambda: hyper_jax(weight_decay=1e-2),
     ),
     **in_torch("weight decay coupled", "dense vae", lambda: [(_T.training, "make_optimizer", _coupled)]),
     **in_both(
         "SGD momentum 0.9 for 0.8",
         "dense 3 channels",
-        lambda: hyper_at(_T.training, _T.optim, momentum=0.9),
-        lambda: hyper_at(_J.training, _J.optim, momentum=0.9),
+        lambda: hyper_torch(momentum=0.9),
+        lambda: hyper_jax(momentum=0.9),
     ),
     **in_torch(
         "Nesterov's momentum",
@@ -159,21 +181,15 @@ TRAINING: dict[str, Fault] = {
     **in_both(
         "learning rate of the step before",
         "dense vae",
-        lambda: steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _T.engine),
-        lambda: steps(lambda s: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _J.engine),
+        lambda: steps(lambda s, _: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _T.engine),
+        lambda: steps(lambda s, _: s._replace(learning_rates=np.roll(s.learning_rates, 1) * 0.9), _J.engine),
     ),
-    # data and noise
+    # data
     **in_both(
         "data off by one",
         "conv same",
-        lambda: steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _T.engine),
-        lambda: steps(lambda s: s._replace(indices=(s.indices + 1) % 20), _J.engine),
-    ),
-    **in_both(
-        "noise of one sample for all",
-        "dense vae",
-        lambda: steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _T.engine),
-        lambda: steps(lambda s: s._replace(noise=np.repeat(s.noise[:, :1], s.noise.shape[1], 1)), _J.engine),
+        lambda: steps(lambda s, _: s._replace(indices=(s.indices + 1) % 20), _T.engine),
+        lambda: steps(lambda s, _: s._replace(indices=(s.indices + 1) % 20), _J.engine),
     ),
     **in_both(
         "last batch dropped",
@@ -196,14 +212,35 @@ TRAINING: dict[str, Fault] = {
     **in_torch(
         "initial weights by another seed",
         "conv same",
-        lambda: before(_T.model.autoencoder, "initial_weights", lambda shapes, name, seed: (shapes, name, seed + 1)),
+        lambda: before(_T.model.autoencoder, "initial_weights", lambda shapes, spec, seed: (shapes, spec, seed + 1)),
     ),
     **in_jax(
         "initial weights by another fan",
         "conv he_normal",
         lambda: before(
-            _J.model.autoencoder, "initial_weights", lambda shapes, name, seed: (shapes, "lecun_normal", seed)
+            _J.model.autoencoder,
+            "initial_weights",
+            lambda shapes, spec, seed: (shapes, replace(spec, initializer="lecun_normal"), seed),
         ),
+    ),
+    # snapshots
+    **in_both(
+        "state not restored",
+        "conv batch norm",
+        lambda: [(_T.engine, "import_state", _state_kept_torch)],
+        lambda: [(_J.engine, "import_state", _state_kept_jax)],
+    ),
+    **in_both(
+        "moments not restored",
+        "dense silu",
+        lambda: [(_T.engine, "import_state", _moments_kept_torch)],
+        lambda: [(_J.engine, "import_state", _moments_kept_jax)],
+    ),
+    **in_both(
+        "number of steps not restored",
+        "dense silu",
+        lambda: before(_T.engine, "import_state", lambda spec, state, tensors, step: (spec, state, tensors, 0)),
+        lambda: before(_J.engine, "import_state", lambda spec, state, tensors, step: (spec, state, tensors, 0)),
     ),
 }
 """By name."""

@@ -53,7 +53,7 @@ def default_precision() -> Iterator[None]:
             backend.fp32_precision = _DEFAULTS[name]
         with (
             patch.object(ae_jax.model.autoencoder, "PRODUCT_PRECISION", None),
-            patch.object(ae_torch.engine, "_device", device),
+            patch.object(ae_torch.engine, "device_of_training", device),
         ):
             yield
     finally:
@@ -63,7 +63,7 @@ def default_precision() -> Iterator[None]:
 
 def products() -> dict[str, str]:
     """Return how float32 products are computed now."""
-    ae_torch.engine._device()  # pins what it finds
+    ae_torch.engine.device_of_training()  # pins what it finds
     torch_state = {name: str(backend.fp32_precision) for name, backend in _BACKENDS.items()}
     return {"JAX": ae_jax.model.autoencoder.PRODUCT_PRECISION or "default", **torch_state}
 

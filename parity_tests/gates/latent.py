@@ -10,8 +10,9 @@ import ae_torch.engine
 from ae_core import latent
 from ae_core.data import Dataset
 from ae_core.figures.latent import decoded_map
+from ae_core.latent.codes import VectorCodes
 from ae_core.metrics.evaluation import evaluate
-from ae_core.spec import GaussianBottleneck, Spec
+from ae_core.spec import Spec
 from ae_core.training.engine import Inference
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.gates.identity import weights_of, with_precision
@@ -54,6 +55,7 @@ def _compared(
 
 
 def _shown(model: Inference, spec: Spec, data: Dataset, seed: int) -> Arrays:
+    model = VectorCodes(model, spec)
     codes = model.encode(data.images)
     wide = codes.shape[1]
     found: Arrays = {"codes": codes, "map": decoded_map(model.decode, *latent.data_grid(codes, MAP_SIZE)).images}
@@ -66,9 +68,11 @@ def _shown(model: Inference, spec: Spec, data: Dataset, seed: int) -> Arrays:
         "attribute": lambda: codes[:STEPS] + latent.attribute_vector(codes, bright > np.median(bright)),
         "samples of the box": lambda: latent.fit_box(codes).draw(DRAWS, seed),
     }
-    if isinstance(spec.bottleneck, GaussianBottleneck):
+    if spec.bottleneck.has_posterior:
         found["posterior mean"], found["posterior logvar"] = model.posterior(data.images)
-        spots["samples of the prior"] = lambda: latent.Prior(wide).draw(DRAWS, seed)
+    prior = spec.bottleneck.prior(wide)
+    if prior is not None:
+        spots["samples of the prior"] = lambda: prior.draw(DRAWS, seed)
     for name, place in spots.items():
         with suppress(ValueError):  # its one line says what the codes do not allow
             found[name] = model.decode(place())
@@ -84,6 +88,7 @@ def _shown(model: Inference, spec: Spec, data: Dataset, seed: int) -> Arrays:
 def _measured(model: Inference, spec: Spec, data: Dataset, seed: int) -> Arrays:
     metrics = evaluate(model, spec, data, seed).metrics
     found = {name: np.array([metric.value, *metric.parts.values()]) for name, metric in metrics.items()}
+    model = VectorCodes(model, spec)
     codes = model.encode(data.images)
     fitted: dict[str, latent.Sampler] = {
         "gaussian": latent.fit_gaussian(codes),

@@ -14,15 +14,32 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from ae_core.spec import Activation, GaussianBottleneck, Padding, PlainBottleneck
+from ae_core.files.weights import is_state
+from ae_core.spec import (
+    Activation,
+    BatchNorm,
+    BernoulliLikelihood,
+    Bottleneck,
+    GaussianBottleneck,
+    GaussianLikelihood,
+    GroupNorm,
+    LayerNorm,
+    Likelihood,
+    Norm,
+    Padding,
+    PlainBottleneck,
+    Reduction,
+)
 from ae_core.spec.geometry import crops, pads
 from ae_jax.model import bottleneck as jax_bottleneck
 from ae_jax.model import layers as jax_layers
 from ae_jax.model import likelihood as jax_likelihood
-from ae_jax.tensors import from_tensors, to_tensors
+from ae_jax.model import norm as jax_norm
+from ae_jax.tensors import STATE, from_tensors, to_tensors
 from ae_torch.model import bottleneck as torch_bottleneck
 from ae_torch.model import layers as torch_layers
 from ae_torch.model import likelihood as torch_likelihood
+from ae_torch.model import norm as torch_norm
 from ae_torch.tensors import from_tensors as to_module
 from ae_torch.tensors import tensor_shapes
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
@@ -41,24 +58,47 @@ def _gate(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Check]:
     def numpy(side: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {n: v.detach().numpy() if isinstance(v, torch.Tensor) else np.asarray(v) for n, v in side.items()}
 
-    return compare("alone", numpy(ours), numpy(theirs), IDENTITY_LIMIT, "float64")
+    return compare("layer", numpy(ours), numpy(theirs), IDENTITY_LIMIT, "float64")
 
 
-def check_layer(
-    kind: str, fields: tuple[Any, ...], shape: tuple[int, ...], train: bool = True, offset: float = 0.0
-) -> list[Check]:
-    """Compare one layer: output, gradients by input and parameters, running statistics.
+def check_layer(kind: str, fields: tuple[Any, ...], shape: tuple[int, ...]) -> list[Check]:
+    """Compare one layer: output, gradients by input and parameters.
 
     Args:
         kind: name of the layer's class, the same in both twins.
         fields: what it is constructed from.
         shape: of its input; images are [B, H, W, C].
-        train: normalise with the batch's statistics.
+    """
+    return _check_module(getattr(jax_layers, kind)(*fields), getattr(torch_layers, kind)(*fields), shape)
+
+
+def check_norm(
+    norm: Norm, features: int, shape: tuple[int, ...], train: bool = True, offset: float = 0.0
+) -> list[Check]:
+    """Compare one normalisation: output, gradients by input and parameters, state.
+
+    Args:
+        norm: of which kind.
+        features: number of channels.
+        shape: of its input; images are [B, H, W, C].
+        train: normalise as in training.
         offset: mean of the input, whose standard deviation is 1.
     """
+    twins = jax_norm.make_norm(norm, features), torch_norm.make_norm(norm, features)
+    return _check_module(*twins, shape, (jnp.ones(shape[0]) if train else None,), train, offset)
+
+
+def _check_module(
+    layer: Any,
+    module: torch.nn.Module,
+    shape: tuple[int, ...],
+    arguments: tuple[Any, ...] = (),
+    train: bool = True,
+    offset: float = 0.0,
+) -> list[Check]:
     rng = np.random.default_rng(11)
     x = offset + rng.standard_normal(shape)
-    module = getattr(torch_layers, kind)(*fields).double().train(train)
+    module = module.double().train(train)
     tensors = {n: rng.uniform(0.5, 1.5, size) for n, size in tensor_shapes(module).items()}
     to_module(module, tensors)
     inside = torch.from_numpy(x).movedim(-1, 1) if x.ndim == 4 else torch.from_numpy(x)
@@ -71,24 +111,21 @@ def check_layer(
         "output": y,
         "input gradient": _outside(inside.grad),
         **{f"{n} gradient": p.grad for n, p in module.named_parameters()},
-        **{n: b for n, b in module.named_buffers() if n != "num_batches_tracked"},
+        **{n: b for n, b in module.named_buffers() if is_state(n)},
     }
     with jax.enable_x64(True):
-        layer = getattr(jax_layers, kind)(*fields)
         variables = from_tensors(tensors, "float64")
-        arguments = (jnp.ones(len(x)),) if kind == "BatchNorm" and train else ()
 
         def run(params: Any, x: Any) -> Any:
-            collections = {**variables, "params": params}
-            y, updated = layer.apply(collections, x, *arguments, mutable=["batch_stats"])
-            return (y * seed).sum(), (y, updated.get("batch_stats", variables["batch_stats"]))
+            y, updated = layer.apply({**variables, "params": params}, x, *arguments, mutable=[STATE])
+            return (y * seed).sum(), (y, updated.get(STATE, variables[STATE]))
 
-        (by_params, by_input), (out, stats) = jax.grad(run, (0, 1), has_aux=True)(variables["params"], jnp.asarray(x))
+        (by_params, by_input), (out, state) = jax.grad(run, (0, 1), has_aux=True)(variables["params"], jnp.asarray(x))
         ours = {
             "output": out,
             "input gradient": by_input,
             **{f"{n} gradient": t for n, t in to_tensors({"params": by_params}).items()},
-            **to_tensors({"params": {}, "batch_stats": stats}),
+            **to_tensors({"params": {}, STATE: state}),
         }
     return _gate(ours, theirs)
 
@@ -114,49 +151,55 @@ def check_activation(name: Activation) -> list[Check]:
 
 
 def check_likelihood(
-    kind: str, fields: tuple[Any, ...], output: Float64[np.ndarray, "B H W C"], x: Float64[np.ndarray, "B H W C"]
+    likelihood: Likelihood, output: Float64[np.ndarray, "B H W C"], x: Float64[np.ndarray, "B H W C"]
 ) -> list[Check]:
     """Compare mean, negative log-likelihood and its gradient by the decoder's output."""
     t = torch.from_numpy(output.copy()).requires_grad_()
-    module = getattr(torch_likelihood, kind)(*fields)
+    module = torch_likelihood.make_likelihood(likelihood)
     values = module.negative_log_likelihood(t, torch.from_numpy(x))
     values.sum().backward()
     theirs = {"mean": module.mean(t), "value": values, "gradient": t.grad}
     with jax.enable_x64(True):
-        twin = getattr(jax_likelihood, kind)(*fields)
+        twin = jax_likelihood.make_likelihood(likelihood)
         inputs = jnp.asarray(output), jnp.asarray(x)
         gradient = jax.grad(lambda output: twin.negative_log_likelihood(output, inputs[1]).sum())(inputs[0])
         ours = {"mean": twin.mean(inputs[0]), "value": twin.negative_log_likelihood(*inputs), "gradient": gradient}
     return _gate(ours, theirs)
 
 
-def check_bottleneck(bottleneck: PlainBottleneck | GaussianBottleneck, noisy: bool) -> list[Check]:
-    """Compare code, penalties and what both make of the features' gradient."""
+def check_bottleneck(bottleneck: Bottleneck, sites: Mapping[str, tuple[int, ...]]) -> list[Check]:
+    """Compare code, penalties and what both make of the features' gradient; every coefficient is ½.
+
+    Args:
+        bottleneck: of which kind; features are vectors of 5.
+        sites: shape of one image's noise at each site that gets any.
+    """
     rng = np.random.default_rng(6)
-    x, noise = rng.standard_normal((4, 5)), rng.standard_normal((4, 3)) if noisy else None
-    module = torch_bottleneck.make_bottleneck(bottleneck, 5).double()
+    x, noise = rng.standard_normal((4, 5)), {n: rng.standard_normal((4, *shape)) for n, shape in sites.items()}
+    weights = dict.fromkeys(bottleneck.coefficients, 0.5)
+    module = torch_bottleneck.make_bottleneck(bottleneck, (5,)).double()
     tensors = {n: rng.standard_normal(size) for n, size in tensor_shapes(module).items()}
     to_module(module, tensors)
     features = torch.from_numpy(x.copy()).requires_grad_()
 
     def loss(code: Any, penalties: Any) -> Any:
-        return code.z.sum() + sum(weight * value.sum() for weight, value in penalties.values())
+        return code.z.sum() + sum(weight * value.sum() for weight, value in penalties.values() if weight is not None)
 
-    code = module(features, None if noise is None else torch.from_numpy(noise))
-    penalties = code.penalties(bottleneck)
+    code = module(features, {n: torch.from_numpy(values) for n, values in noise.items()})
+    penalties = code.penalties(bottleneck, weights)
     loss(code, penalties).backward()
     theirs = {**code._asdict(), **{n: value for n, (_, value) in penalties.items()}, "gradient": features.grad}
     with jax.enable_x64(True):
-        head = jax_bottleneck.make_bottleneck(bottleneck, 5)
+        head = jax_bottleneck.make_bottleneck(bottleneck, (5,))
         variables = {"params": from_tensors(tensors, "float64")["params"]}
 
         def run(x: Any) -> Any:
-            code: Any = head.apply(variables, x, None if noise is None else jnp.asarray(noise))
-            penalties = code.penalties(bottleneck)
-            return loss(code, penalties), (code, penalties)
+            code: Any = head.apply(variables, x, {n: jnp.asarray(values) for n, values in noise.items()})
+            penalties = code.penalties(bottleneck, weights)
+            return loss(code, penalties), (code, {n: value for n, (_, value) in penalties.items()})
 
-        gradient, (code, penalties) = jax.grad(run, has_aux=True)(jnp.asarray(x))
-        ours = {**code._asdict(), **{n: value for n, (_, value) in penalties.items()}, "gradient": gradient}
+        gradient, (code, values) = jax.grad(run, has_aux=True)(jnp.asarray(x))
+        ours = {**code._asdict(), **values, "gradient": gradient}
     return _gate(ours, theirs)
 
 
@@ -181,16 +224,25 @@ _CONV = {
     for stride in (1, 2, 3)
     if padding == "same" or kernel % 2
 }
-_NORMS: dict[str, tuple[str, tuple[Any, ...], tuple[int, ...]]] = {
-    "batch norm of vectors": ("BatchNorm", (5, 1e-3, 0.3), (4, 5)),
-    "batch norm of images": ("BatchNorm", (5, 1e-3, 0.3), (4, 3, 2, 5)),
-    "group norm of vectors": ("GroupNorm", (6, 2, 1e-3), (4, 6)),
-    "group norm of images": ("GroupNorm", (6, 3, 1e-3), (4, 3, 2, 6)),
-    "layer norm of vectors": ("LayerNorm", (6, 1e-3), (4, 6)),
-    "layer norm of images": ("LayerNorm", (6, 1e-3), (4, 3, 2, 6)),
+_NORMS: dict[str, tuple[Norm, int, tuple[int, ...]]] = {
+    "batch norm of vectors": (BatchNorm(1e-3, 0.3), 5, (4, 5)),
+    "batch norm of images": (BatchNorm(1e-3, 0.3), 5, (4, 3, 2, 5)),
+    "group norm of vectors": (GroupNorm(2, 1e-3), 6, (4, 6)),
+    "group norm of images": (GroupNorm(3, 1e-3), 6, (4, 3, 2, 6)),
+    "layer norm of vectors": (LayerNorm(1e-3), 6, (4, 6)),
+    "layer norm of images": (LayerNorm(1e-3), 6, (4, 3, 2, 6)),
+}
+_BOTTLENECKS: dict[str, tuple[Bottleneck, dict[str, tuple[int, ...]]]] = {
+    "plain code": (PlainBottleneck(3), {}),
+    "gaussian code": (GaussianBottleneck(3), {"bottleneck": (3,)}),
+}
+"""With the shapes of their noise."""
+_LIKELIHOODS: dict[str, Likelihood] = {
+    **{f"bernoulli, {reduction}": BernoulliLikelihood(reduction) for reduction in get_args(Reduction)},
+    **{f"gaussian, {reduction}": GaussianLikelihood(0.3, reduction) for reduction in get_args(Reduction)},
 }
 
-ALONE: dict[str, Callable[[], list[Check]]] = {
+SINGLE_LAYERS: dict[str, Callable[[], list[Check]]] = {
     "linear": partial(check_layer, "Linear", (5, 7), (4, 5)),
     "linear without bias": partial(check_layer, "Linear", (5, 7, False), (4, 5)),
     **{
@@ -202,21 +254,15 @@ ALONE: dict[str, Callable[[], list[Check]]] = {
         for name, (k, s, p) in _CONV.items()
     },
     "conv without bias": partial(check_layer, "Conv", (2, 3, 3, 1, (1, 1), False), (2, 6, 5, 2)),
-    **{name: partial(check_layer, *row) for name, row in _NORMS.items()},
-    **{
-        f"{n}, evaluated": partial(check_layer, *row, train=False) for n, row in _NORMS.items() if row[0] == "BatchNorm"
-    },
+    **{name: partial(check_norm, *row) for name, row in _NORMS.items()},
+    **{f"{name}, evaluated": partial(check_norm, *row, train=False) for name, row in _NORMS.items()},
     # not of groups: PyTorch's own gradient of group norm of images subtracts such squares, and is off by 3e-8 at 1e4
-    "batch norm far from 0": partial(check_layer, "BatchNorm", (24, 1e-3, 0.3), (24, 24), offset=OFFSET),
-    "layer norm far from 0": partial(check_layer, "LayerNorm", (24, 1e-3), (24, 24), offset=OFFSET),
+    "batch norm far from 0": partial(check_norm, BatchNorm(1e-3, 0.3), 24, (24, 24), offset=OFFSET),
+    "layer norm far from 0": partial(check_norm, LayerNorm(1e-3), 24, (24, 24), offset=OFFSET),
     **{name: partial(check_activation, name) for name in _ACTIVATIONS},
-    **{f"bernoulli, {r}": partial(check_likelihood, "Bernoulli", (r,), *_pixels()) for r in ("mean", "sum")},
-    **{f"gaussian, {r}": partial(check_likelihood, "Gaussian", (0.3, r), *_pixels()) for r in ("mean", "sum")},
-    "bernoulli, saturated": partial(check_likelihood, "Bernoulli", ("sum",), *_saturated()),
-    **{
-        f"{bottleneck.kind} code{', noise' if noisy else ''}": partial(check_bottleneck, bottleneck, noisy)
-        for bottleneck in (PlainBottleneck(3), GaussianBottleneck(3, 0.5))
-        for noisy in (True, False)
-    },
+    **{name: partial(check_likelihood, likelihood, *_pixels()) for name, likelihood in _LIKELIHOODS.items()},
+    "bernoulli, saturated": partial(check_likelihood, BernoulliLikelihood("sum"), *_saturated()),
+    **{f"{name}, noise": partial(check_bottleneck, *row) for name, row in _BOTTLENECKS.items() if row[1]},
+    **{name: partial(check_bottleneck, row[0], {}) for name, row in _BOTTLENECKS.items()},
 }
-"""Every comparison of one layer alone, by name."""
+"""Every comparison of a single layer, by name."""

@@ -18,10 +18,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 import ae_torch
 from ae_core.data import steps_per_epoch
 from ae_core.figures.charts import PALETTE
-from ae_core.spec import AdamW, DenseBackbone, Precision, Spec
+from ae_core.files.weights import is_state
+from ae_core.spec import Precision, Spec
 from ae_core.training.engine import Tensors
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import make_steps
+from ae_core.training.steps import make_steps
 from parity_tests.check import Check, normwise
 from parity_tests.gates.identity import with_precision
 from parity_tests.twins import Stepper, jax_stepper, one_thread, torch_stepper
@@ -102,8 +103,8 @@ def trajectory(
 
 
 def _flat(state: Tensors) -> Float64[np.ndarray, " P"]:
-    # moments begin with their slot; running statistics follow from parameters and data
-    names = sorted(n for n in state if n.startswith(("encoder.", "decoder.")) and ".running_" not in n)
+    # moments begin with their slot; state follows from parameters and data
+    names = sorted(n for n in state if n.startswith(("encoder.", "bottleneck.", "decoder.")) and not is_state(n))
     return np.concatenate([state[name].astype(np.float64).ravel() for name in names])
 
 
@@ -114,7 +115,7 @@ def in_batches(spec: Spec, batch: int) -> tuple[Spec, int]:
 
 def start_of(spec: Spec, seed: int) -> dict[str, np.ndarray]:
     """Return the initial weights of a spec, rounded to its own precision."""
-    tensors = initial_weights(ae_torch.build(spec).shapes, spec.initializer, seed)
+    tensors = initial_weights(ae_torch.build(spec).shapes, spec, seed)
     return {name: tensor.astype(spec.training.precision) for name, tensor in tensors.items()}
 
 
@@ -144,13 +145,6 @@ def _distances(a: Float64[np.ndarray, "M P"], b: Float64[np.ndarray, "M P"]) -> 
     return np.array([normwise(x, y) for x, y in zip(a, b, strict=True)])
 
 
-def has_kinks(spec: Spec) -> bool:
-    """Whether an activation of the net has a slope that jumps."""
-    backbone = spec.backbone
-    linear = isinstance(backbone, DenseBackbone) and not backbone.hidden
-    return not linear and backbone.activation in ("relu", "leaky_relu")
-
-
 def judge(divergence: Divergence) -> list[Check]:
     """Return the checks of a divergence, one for each mark; none for float32 with kinks, which is not gated.
 
@@ -161,12 +155,12 @@ def judge(divergence: Divergence) -> list[Check]:
     places = [f"step {step}" for step in divergence.steps]
     if spec.training.precision == "float64":
         limits = np.full(len(places), FLOAT64_LIMIT)
-    elif has_kinks(spec):
+    elif not spec.is_smooth:
         return []
     elif control is None:
         raise ValueError("trajectory: a float32 divergence without its control")
     else:
-        decays = isinstance(spec.training.optimizer, AdamW) and spec.training.optimizer.weight_decay > 0
+        decays = spec.training.optimizer.decay > 0
         # a control that broke down excuses nothing
         sound = np.where(np.isfinite(control), control, 0.0)
         limits = CONTROL_FACTOR * np.maximum(sound, CONTROL_FLOOR) + decays * DECAY_ROUNDING * divergence.steps
@@ -180,7 +174,7 @@ def check_trajectory(spec: Spec, images: Images, seed: int, steps: int, precisio
     In float64 the limit is absolute, and the control is not run; see `judge`.
     """
     spec = with_precision(spec, precision)
-    if precision == "float32" and has_kinks(spec):
+    if precision == "float32" and not spec.is_smooth:
         return []
     return judge(diverge(spec, images, seed, steps, control=precision == "float32"))
 

@@ -17,9 +17,14 @@ their partial sums grow; where signs differ, errors are far below a unit. Up to 
 To first order in u: σ, in a norm, is a positive sum of exact squares up to terms in u², and is divided by as it is.
 """
 
+import parity_tests.oracle.conv
+import parity_tests.oracle.dense  # noqa: F401 (both register their kinds)
 from parity_tests.oracle.layer import Layer as Layer
 from parity_tests.oracle.layer import Values as Values
+from parity_tests.oracle.model import Net as Net
 from parity_tests.oracle.model import Result as Result
 from parity_tests.oracle.model import layers_of as layers_of
+from parity_tests.oracle.model import net_of as net_of
 from parity_tests.oracle.model import parameters_of as parameters_of
 from parity_tests.oracle.model import run as run
+from parity_tests.oracle.model import without_oracle as without_oracle

@@ -36,3 +36,12 @@ class Layer(Protocol):
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return how far rounding to unit roundoff ``u`` moves each number of output and gradients; see `oracle`."""
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A layer with state, which a training-mode pass changes."""
+
+    def running(self, p: Tensors, x: Array) -> Arrays:
+        """Return the state after x, under its last names."""
+        ...

@@ -1,19 +1,71 @@
 """The autoencoder of a spec: its layers by name, in forward order, and one pass through all of them."""
 
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from ae_core import spec as specs
-from ae_core.spec import Spec
-from parity_tests.oracle.activation import Activation
-from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors
-from parity_tests.oracle.linear import Conv, ConvTranspose, Linear
-from parity_tests.oracle.loss import Bernoulli, Gaussian, GaussianCode
-from parity_tests.oracle.norm import BatchNorm, GroupNorm, LayerNorm
+from ae_core.spec import (
+    Backbone,
+    Bottleneck,
+    Corruption,
+    Likelihood,
+    Norm,
+    Penalty,
+    Spec,
+)
+from parity_tests.oracle import bottleneck, corruption
+from parity_tests.oracle.backbone import layers_of_decoder, layers_of_encoder
+from parity_tests.oracle.bottleneck import Code, layers_of_bottleneck
+from parity_tests.oracle.corruption import layer_of_corruption
+from parity_tests.oracle.layer import Array, Arrays, Layer, Stateful, Tensors
+from parity_tests.oracle.likelihood import layer_of_likelihood
+from parity_tests.oracle.norm import layer_of_norm
+from parity_tests.oracle.penalty import Term, layer_of_penalty
+from parity_tests.oracle.tree import Chain, Flow, Leaf, Node, Replay, Tape, forward
 
-HEAD = "encoder.bottleneck"
+Images = Float[np.ndarray, "B H W C"]
+Noise = Mapping[str, Float[np.ndarray, "B ..."]]
+"""By site."""
+
+LOSS = "loss"
+"""Name of the likelihood's layer."""
+PENALTY = "penalty"
+"""Layers of penalties are named ``penalty.KIND``."""
+
+DOORS: dict[type, tuple[Any, ...]] = {
+    Backbone: (layers_of_encoder, layers_of_decoder),
+    Norm: (layer_of_norm,),
+    Bottleneck: (layers_of_bottleneck,),
+    Likelihood: (layer_of_likelihood,),
+    Corruption: (layer_of_corruption,),
+    Penalty: (layer_of_penalty,),
+}
+"""By family."""
+
+
+class Net(NamedTuple):
+    """All layers of a spec, and how they are joined."""
+
+    encoder: Node
+    """From clean images to features; a corruption comes first."""
+    code: Code
+    decoder: Node
+    loss: Layer
+    penalties: dict[str, Term]
+    """By kind."""
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Layers from images to the decoder's output, in forward order."""
+        return (*self.encoder.leaves, *self.code.node.leaves, *self.decoder.leaves)
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """All layers by name, in forward order."""
+        penalties = {f"{PENALTY}.{kind}": term.layer for kind, term in self.penalties.items()}
+        return {leaf.name: leaf.layer for leaf in self.leaves} | {LOSS: self.loss} | penalties
 
 
 class Result(NamedTuple):
@@ -25,147 +77,125 @@ class Result(NamedTuple):
     state: Arrays
 
 
+def net_of(spec: Spec) -> Net:
+    """Return the net of a spec.
+
+    Raises:
+        MissingError: the oracle knows nothing of one of its components.
+    """
+    encoder = layers_of_encoder(spec.backbone, spec)
+    if spec.corruption is not None:
+        encoder = Chain((Leaf(corruption.NAME, layer_of_corruption(spec.corruption), output="encoder:in"), encoder))
+    return Net(
+        encoder,
+        layers_of_bottleneck(spec.bottleneck, spec.backbone.feature_shape(spec.input_shape)),
+        layers_of_decoder(spec.backbone, spec),
+        layer_of_likelihood(spec.likelihood),
+        {part.kind: layer_of_penalty(part) for part in spec.penalties},
+    )
+
+
 def layers_of(spec: Spec) -> dict[str, Layer]:
-    """Return every layer in forward order, under the name of its module; a block's own name is its activation's."""
-    layers: dict[str, Layer] = {}
-    match spec.backbone:
-        case specs.DenseBackbone() as backbone:
-            for part, count in (("encoder", len(backbone.hidden)), ("decoder", len(backbone.hidden))):
-                for i in range(count):
-                    layers |= _block(f"{part}.blocks.{i}", "linear", Linear(), backbone)
-                if part == "encoder":
-                    layers |= _head(spec)
-            layers["decoder.output"] = Linear()
-        case specs.ConvBackbone(strides=strides, kernel=kernel, padding=padding) as backbone:
-            sizes = [spec.input_shape[:2]]
-            for stride in strides:
-                sizes.append((sizes[-1][0] // stride, sizes[-1][1] // stride))
-            steps = list(zip(sizes, strides, strict=False))
-            for i, (wide, stride) in enumerate(steps):
-                layers |= _block(f"encoder.blocks.{i}", "conv", Conv(wide, kernel, stride, padding), backbone)
-            layers |= _head(spec)
-            layers["decoder.inner"] = Linear()
-            for i, (wide, stride) in enumerate(reversed(steps)):
-                layers |= _block(f"decoder.blocks.{i}", "conv", ConvTranspose(wide, kernel, stride, padding), backbone)
-            layers["decoder.output"] = Conv(sizes[0], kernel, 1, padding)
-    match spec.likelihood:
-        case specs.BernoulliLikelihood(reduction):
-            layers["loss"] = Bernoulli(reduction)
-        case specs.GaussianLikelihood(variance, reduction):
-            layers["loss"] = Gaussian(reduction, variance)
-    return layers
+    """Return every layer in forward order, under the name of its module; a block's own name is its activation's.
+
+    Raises:
+        MissingError: the oracle knows nothing of one of the spec's components.
+    """
+    return net_of(spec).layers
 
 
-def _block(name: str, kind: str, layer: Layer, backbone: specs.DenseBackbone | specs.ConvBackbone) -> dict[str, Layer]:
-    layers = {f"{name}.{kind}": layer}
-    match backbone.norm:
-        case specs.BatchNorm(eps, momentum):
-            layers[f"{name}.norm"] = BatchNorm(eps, momentum)
-        case specs.GroupNorm(groups, eps):
-            layers[f"{name}.norm"] = GroupNorm(eps, groups)
-        case specs.LayerNorm(eps):
-            layers[f"{name}.norm"] = LayerNorm(eps)
-    return {**layers, name: Activation(backbone.activation, backbone.negative_slope)}
+def without_oracle(spec: Spec) -> tuple[str, ...]:
+    """Return the kinds of a spec's components of which the oracle knows nothing."""
+    kinds = []
+    for component in spec.components:
+        doors = next((doors for family, doors in DOORS.items() if isinstance(component, family)), ())
+        if any(door.dispatch(type(component)) is door.dispatch(object) for door in doors):
+            kinds.append(component.kind)
+    return tuple(dict.fromkeys(kinds))
 
 
-def _head(spec: Spec) -> dict[str, Layer]:
-    if isinstance(spec.bottleneck, specs.PlainBottleneck):
-        return {f"{HEAD}.code": Linear()}
-    return {f"{HEAD}.mean": Linear(), f"{HEAD}.logvar": Linear(), HEAD: GaussianCode()}
-
-
-def parameters_of(name: str, tensors: Tensors, images: np.ndarray, noise: np.ndarray) -> dict[str, Array]:
+def parameters_of(name: str, tensors: Tensors, images: Images, noise: Noise) -> Arrays:
     """Return a layer's own tensors under their last names, and the constants of a pass, all in float64."""
     own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
     own = {key: value for key, value in own.items() if "." not in key}
-    if name == HEAD:
-        own = {"noise": noise}
-    if name == "loss":
-        own = {"images": images}
+    if name in noise:
+        own["noise"] = noise[name]
+    if name == LOSS or name.startswith(f"{PENALTY}."):
+        own["images"] = images
     return {key: value.astype(np.float64) for key, value in own.items()}
 
 
-def run(spec: Spec, tensors: Tensors, images: np.ndarray, noise: np.ndarray, sides: Tensors | None = None) -> Result:
+def run(spec: Spec, tensors: Tensors, images: Images, noise: Noise, sides: Tensors | None = None) -> Result:
     """Run forward and backward through all layers.
 
     Args:
         spec: what the layers are.
-        tensors: parameters and running statistics.
+        tensors: parameters and state.
         images: one batch.
-        noise: standard normal numbers for a Gaussian code.
-        sides: every module's output in another pass; its signs then say on which side of a kink each number is.
+        noise: by site.
+        sides: every module's output in another pass; their signs then say on which side of a kink each number is.
+
+    Raises:
+        MissingError: the oracle knows nothing of one of the spec's components.
     """
-    layers = layers_of(spec)
-    net = _Net(layers, {name: parameters_of(name, tensors, images, noise) for name in layers}, {}, {}, {})
-    for before, name in pairwise(layers):
-        if sides is not None and isinstance(layers[name], Activation):
-            net.parameters[name]["side"] = sides[before].astype(np.float64)
-    encoder, heads, decoder = (
-        [name for name in layers if name.startswith(prefix)] for prefix in ("encoder.blocks", f"{HEAD}.", "decoder.")
-    )
-    likelihood, bottleneck = spec.likelihood, spec.bottleneck
-    gaussian = isinstance(bottleneck, specs.GaussianBottleneck)
-
-    features = net.forward(encoder, images.astype(np.float64))
-    code = {name.removeprefix(f"{HEAD}."): net.forward([name], features) for name in heads}
-    terms = {}
-    if gaussian:
-        drawn = net.forward([HEAD], np.concatenate([code["mean"], code["logvar"]], -1))
-        code["z"], terms["kl"] = drawn[:-1].reshape(code["mean"].shape), drawn[-1]
-    else:
-        code = {"z": code["code"]}
-    output = net.forward(decoder, code["z"]).reshape(images.shape)
-    terms["reconstruction"] = net.forward(["loss"], output)[0]
-    kl_weight = bottleneck.kl_weight if isinstance(bottleneck, specs.GaussianBottleneck) else 0.0
-    terms["loss"] = likelihood.weight * terms["reconstruction"] + kl_weight * terms.get("kl", 0.0)
-
-    dz = net.backward(decoder, net.backward(["loss"], np.array([likelihood.weight])))
-    dcode = np.split(net.backward([HEAD], np.append(dz, kl_weight)), 2, -1) if gaussian else [dz]
-    dfeatures = [net.backward([name], dy) for name, dy in zip(heads, dcode, strict=True)]
-    net.backward(encoder, np.sum(dfeatures, axis=0))
-
-    taps = {name: value for name, value in net.outputs.items() if name not in (HEAD, "loss")} | {"decoder": output}
-    taps |= {f"{place}:{field}": value for place in ("encoder", HEAD) for field, value in code.items()}
+    net = net_of(spec)
+    tape = Tape({name: parameters_of(name, tensors, images, noise) for name in net.layers}, {}, {}, {}, {})
+    if sides is not None:
+        for name, flow in flows(net, tape.parameters, sides, images).items():
+            tape.parameters[name]["side"] = flow.value.astype(np.float64)
+    code, terms, output = _forward(spec, net, tape, images)
+    weights: dict[str, float] = {name: spec.last_coefficients.get(name, 0.0) for name in terms}
+    terms[LOSS] = np.array(sum(weights[name] * value for name, value in terms.items()))
+    _backward(net, tape, code["z"], weights)
+    hidden = {leaf.name for leaf in net.leaves if leaf.shown != leaf.name}
+    taps = {name: value for name, value in tape.outputs.items() if name not in hidden} | {"decoder": output}
+    taps |= {f"{bottleneck.NAME}:{field}": value for field, value in code.items()}
     state = {
         f"{name}.{key}": value
-        for name, layer in layers.items()
-        if isinstance(layer, BatchNorm)
-        for key, value in layer.running(net.parameters[name], net.inputs[name]).items()
+        for name, layer in net.layers.items()
+        if isinstance(layer, Stateful)
+        for key, value in layer.running(tape.parameters[name], tape.inputs[name]).items()
     }
-    return Result(taps, {name: np.array(value) for name, value in terms.items()}, net.gradients, state)
+    return Result(taps, terms, tape.gradients, state)
 
 
-class _Net(NamedTuple):
-    """Layers and what has gone through them."""
-
-    layers: dict[str, Layer]
-    parameters: dict[str, Arrays]
-    inputs: Arrays
-    outputs: Arrays
-    gradients: Arrays
-
-    def forward(self, names: list[str], x: Array) -> Array:
-        for name in names:
-            layer = self.layers[name]
-            x = self.inputs[name] = _shaped(layer, x)
-            x = self.outputs[name] = layer.forward(self.parameters[name], x)
-        return x
-
-    def backward(self, names: list[str], dy: Array) -> Array:
-        for name in reversed(names):
-            dy = dy.reshape(self.outputs[name].shape)
-            dy, gradients = self.layers[name].backward(self.parameters[name], self.inputs[name], dy)
-            self.gradients.update({f"{name}.{key}": value for key, value in gradients.items()})
-        return dy
+def flows(net: Net, parameters: dict[str, Arrays], shown: Tensors, images: Images) -> dict[str, Flow]:
+    """Return what comes to each layer between images and the decoder's output, in a twin that shows these outputs."""
+    replay = Replay(parameters, shown, {})
+    net.encoder.walk(replay, Flow(images, ()))
+    net.code.node.walk(replay, Flow(shown["encoder"], ("encoder",)))
+    net.decoder.walk(replay, Flow(shown[f"{bottleneck.NAME}:z"], (f"{bottleneck.NAME}:z",)))
+    return replay.seen
 
 
-def _shaped(layer: Layer, x: Array) -> Array:
-    """Return x as the layer takes it; vectors and images hold the same numbers in the same order."""
-    match layer:
-        case Linear():
-            return x.reshape(len(x), -1)
-        case Conv():
-            return x.reshape(len(x), *layer.wide, -1)
-        case ConvTranspose():
-            return x.reshape(len(x), *layer.narrow, -1)
-    return x
+def _forward(spec: Spec, net: Net, tape: Tape, images: Images) -> tuple[Arrays, Arrays, Array]:
+    """Return the code's fields, terms, and the decoder's output; the features stand on the tape as those of encoder."""
+    code, count = net.code, len(net.code.terms)
+    features = forward(net.encoder, tape, images.astype(np.float64))
+    tape.outputs["encoder"] = features.reshape(len(images), *spec.backbone.feature_shape(spec.input_shape))
+    drawn = forward(code.node, tape, tape.outputs["encoder"])
+    z, last = (drawn[:-count], drawn[-count:]) if count else (drawn, np.zeros(0))
+    fields = {"z": z.reshape(len(images), *spec.latent_shape)}
+    fields |= {name: tape.outputs[place] for name, place in code.fields.items()}
+    output = forward(net.decoder, tape, fields["z"]).reshape(images.shape)
+    tape.inputs[LOSS] = output
+    terms = {"reconstruction": net.loss.forward(tape.parameters[LOSS], output)[0]}
+    terms |= dict(zip(code.terms, last, strict=True))
+    for kind, (source, layer) in net.penalties.items():
+        name = f"{PENALTY}.{kind}"
+        tape.inputs[name] = output if source == "output" else fields[source]
+        terms[kind] = layer.forward(tape.parameters[name], tape.inputs[name])[0]
+    return fields, {name: np.array(value) for name, value in terms.items()}, output
+
+
+def _backward(net: Net, tape: Tape, z: Array, weights: Mapping[str, float]) -> None:
+    dy, _ = net.loss.backward(tape.parameters[LOSS], tape.inputs[LOSS], np.array([weights["reconstruction"]]))
+    by_source: dict[str, Array] = {"output": dy}
+    for kind, (source, layer) in net.penalties.items():
+        name = f"{PENALTY}.{kind}"
+        dx, _ = layer.backward(tape.parameters[name], tape.inputs[name], np.array([weights[kind]]))
+        by_source[source] = by_source.get(source, 0.0) + dx
+    dz = net.decoder.backward(tape, by_source["output"]).reshape(z.shape) + by_source.get("z", 0.0)
+    tape.further.update({net.code.fields[name]: dx for name, dx in by_source.items() if name in net.code.fields})
+    last = [weights[name] for name in net.code.terms]
+    net.encoder.backward(tape, net.code.node.backward(tape, np.append(dz.ravel(), last) if last else dz))

@@ -3,10 +3,23 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 
-from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
+from ae_core import spec as specs
+from ae_core.spec import missing
+from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors, Values
+
+
+@singledispatch
+def layer_of_norm(norm: specs.Norm) -> Layer:
+    """Return the layer of a normalisation.
+
+    Raises:
+        MissingError: none is registered for this kind.
+    """
+    raise missing("parity_tests", "layer_of_norm", norm)
 
 
 class Norm(ABC):
@@ -112,3 +125,18 @@ class LayerNorm(Norm):
     def grouping(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the last axis."""
         return shape, (len(shape) - 1,)
+
+
+@layer_of_norm.register
+def _batch(norm: specs.BatchNorm) -> BatchNorm:
+    return BatchNorm(norm.eps, norm.momentum)
+
+
+@layer_of_norm.register
+def _group(norm: specs.GroupNorm) -> GroupNorm:
+    return GroupNorm(norm.eps, norm.groups)
+
+
+@layer_of_norm.register
+def _layer(norm: specs.LayerNorm) -> LayerNorm:
+    return LayerNorm(norm.eps)

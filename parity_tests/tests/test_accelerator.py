@@ -68,13 +68,12 @@ def test_precision_of_the_jax_twin_is_lifted_and_put_back(monkeypatch):
     spec = CASES["conv same"]
     model = ae_jax.build(spec)
     variables, x = model.init(0), images_of(spec)
-    noise = np.zeros((len(x), 0), np.float32)
 
     def counts():
         compiled_pass.cache_clear()
         backward, forward = compiled_pass(spec)
-        inputs = variables["params"], variables["batch_stats"], x, noise
-        parts = [(backward, *inputs), (forward, variables, x, noise), (model.encode, variables, x)]
+        inputs = variables["params"], variables["state"], x, {}
+        parts = [(backward, *inputs), (forward, variables, x, {}), (model.encode, variables, x)]
         return np.array([products_in(*part) for part in parts])
 
     pinned = counts()
@@ -100,7 +99,7 @@ def test_precision_of_the_torch_twin_is_lifted_and_put_back(monkeypatch):
                 "PyTorch convolutions": "tf32",
                 "PyTorch matrix products": "none",
             }
-            assert ae_torch.engine._device().type == "cuda"
+            assert ae_torch.engine.device_of_training().type == "cuda"
         assert pinned == {"JAX": "highest"} | {name: backend.fp32_precision for name, backend in backends.items()}
         with pytest.raises(KeyboardInterrupt), default_precision():
             raise KeyboardInterrupt

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ae_jax.model.layers
-import ae_torch.model.layers
+import ae_jax.model.norm
+import ae_torch.model.norm
 from ae_core.commands.shell import parse, run_program
 from ae_core.errors import UserError
 from ae_core.spec import DenseBackbone, GaussianBottleneck, LayerNorm, Spec, Training, spec_to_json
@@ -58,7 +58,7 @@ def wrong_eps(twin, eps, hits):
     """Return the fault of another eps in the third layer norm of a twin, the encoder's last; it counts its hits."""
     if twin == "torch":
         made = []
-        original = ae_torch.model.layers.LayerNorm.__init__
+        original = ae_torch.model.norm.LayerNorm.__init__
 
         def faulty(self, features, right):
             made.append(self)
@@ -66,17 +66,17 @@ def wrong_eps(twin, eps, hits):
             hits.extend([self] * third)
             original(self, features, eps if third else right)
 
-        patch = (ae_torch.model.layers.LayerNorm, "__init__", faulty)
+        patch = (ae_torch.model.norm.LayerNorm, "__init__", faulty)
     else:
-        original = ae_jax.model.layers.LayerNorm.__call__
+        original = ae_jax.model.norm.LayerNorm.__call__
 
-        def faulty(self, x, weight=None):
+        def faulty(self, x, mask=None):
             if self.path == ("encoder", "blocks_2", "norm"):
                 hits.append(self)
                 object.__setattr__(self, "eps", eps)  # Linen's modules are frozen
-            return original(self, x, weight)
+            return original(self, x, mask)
 
-        patch = (ae_jax.model.layers.LayerNorm, "__call__", faulty)
+        patch = (ae_jax.model.norm.LayerNorm, "__call__", faulty)
     return Fault(twin, "", lambda: [patch])
 
 

@@ -7,10 +7,10 @@ import pytest
 import ae_torch
 from ae_core.spec import LayerNorm
 from ae_core.spec.presets import PRESETS
-from ae_core.training.loop import make_steps
+from ae_core.training.steps import make_steps
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import FLOAT32_LIMIT, IDENTITY_LIMIT, compare
-from parity_tests.gates.identity import check_evaluation, check_forward, check_training
+from parity_tests.gates.identity import check_evaluation, check_forward, check_resumed, check_training
 from parity_tests.twins import jax_stepper, torch_stepper
 
 
@@ -39,13 +39,19 @@ def test_evaluation(name, hold):
     hold(check_evaluation(spec, images_of(spec), 5))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_resumed(name, hold):
+    spec = CASES[name]
+    hold(check_resumed(spec, images_of(spec), 6))
+
+
 def test_gate_notices_a_wrong_eps(monkeypatch):
     """The gate can fail: 1e-5 for 1e-6 in one twin's layer norm, a weak fault."""
     spec = CASES["dense layer norm"]
     images = images_of(spec)
-    original = ae_torch.model.layers.LayerNorm.__init__
+    original = ae_torch.model.norm.LayerNorm.__init__
     monkeypatch.setattr(
-        ae_torch.model.layers.LayerNorm, "__init__", lambda self, features, eps: original(self, features, eps * 0.1)
+        ae_torch.model.norm.LayerNorm, "__init__", lambda self, features, eps: original(self, features, eps * 0.1)
     )
     assert spec.backbone.norm == LayerNorm()
     checks = check_forward(spec, images, 1, IDENTITY_LIMIT, "float64")

@@ -9,7 +9,7 @@ import pytest
 from parity_tests.faults import FAULTS
 from parity_tests.faults.mutation import COLUMNS, Row, run_fault, run_gates, to_json, to_markdown
 from parity_tests.faults.planting import Fault
-from parity_tests.gates.layers import ALONE
+from parity_tests.gates.layers import SINGLE_LAYERS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QUICK = ("layer norm eps 1e-6 for 1e-5", "KL without its half", "data off by one")
@@ -45,7 +45,7 @@ def test_fault_is_killed(name):
 
 def test_readme_has_exactly_these_faults():
     assert list(readme_rows()) == list(FAULTS)
-    assert len(FAULTS) >= 40
+    assert len(FAULTS) >= 95
     assert f"{len(FAULTS)} faults" in README
 
 
@@ -59,10 +59,10 @@ def test_both_twins_are_hurt():
 def test_healthy_twins_pass_every_column(case):
     margins = run_gates(case)
     assert all(margin <= 1 for margin in margins.values())
-    if case in ALONE:
-        assert set(margins) == {"alone"}
+    if case in SINGLE_LAYERS:
+        assert set(margins) == {"layer"}
     else:
-        assert set(COLUMNS) - set(margins) <= {"alone", "statistics"}
+        assert set(COLUMNS) - set(margins) <= {"layer", "state"}
 
 
 def test_a_fault_that_does_nothing_survives():
@@ -84,5 +84,5 @@ def test_a_twin_that_breaks_down_is_killed():
 
 def test_formats():
     rows = [Row("f (jax)", "jax", "c", {"forward": 3e4, "loss": 0.5, "20 steps": float("inf")})]
-    assert to_markdown(rows).splitlines()[-1] == "| f (jax) |  |  | 10^4 | · |  |  |  |  | ∞ |"
+    assert to_markdown(rows).splitlines()[-1] == "| f (jax) |  |  | 10^4 | · |  |  |  |  | ∞ |  |"
     assert to_json(rows)[0]["killers"] == ["forward", "20 steps"]

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from scipy import integrate, signal, stats
 
+from ae_core.files.weights import is_state
 from ae_core.spec.geometry import crops, pads
-from ae_core.training.loop import make_steps
 from parity_tests import oracle
+from parity_tests.batches import first_batch
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
 from parity_tests.gates.identity import weights_of, with_precision
 from parity_tests.oracle.activation import Activation
+from parity_tests.oracle.bottleneck import GaussianCode
+from parity_tests.oracle.likelihood import Bernoulli, Gaussian
 from parity_tests.oracle.linear import Conv, ConvTranspose, Linear
-from parity_tests.oracle.loss import Bernoulli, Gaussian, GaussianCode
 from parity_tests.oracle.norm import BatchNorm, GroupNorm, LayerNorm
+from parity_tests.oracle.tree import Chain, Flow, Fork, Leaf, Module, Replay, Residual, Shape, Tape, forward
 from parity_tests.twins import jax_pass, torch_pass
 
 CONV = [(k, s, p) for p in ("same", "torch") for k in (1, 2, 3, 4, 5) for s in (1, 2, 3) if p == "same" or k % 2]
@@ -244,30 +247,108 @@ def test_every_number_has_a_unit(name):
         assert (unit >= 2**-25 * np.abs(right)).all()
 
 
-ROWS = {
-    "foster-vae": "quick",
-    "dense-digits": "quick",
-    "conv same, 3 channels, vae": "quick",
-    "conv torch, odd shape": "",
-    "conv same, kernel 2, stride 3": "",
-    "conv torch, batch norm, vae": "quick",
-    "conv group norm": "",
-    "conv gelu_tanh": "",
-    "dense layer norm": "quick",
-    "dense batch norm, vae": "",
+LEAVES = {
+    "a": ({"weight": (4, 6), "bias": (4,)}, Linear()),
+    "b": ({"weight": (6, 4), "bias": (6,)}, Linear()),
+    "c": ({"weight": (3, 6)}, Linear()),
+    "d": ({"weight": (2, 6), "bias": (2,)}, Linear()),
+    "g": ({"weight": (6, 6)}, Linear()),
+}
+SMOOTH = Activation("silu", 0.0)
+TREES = {
+    "chain": Chain((Leaf("a", LEAVES["a"][1]), Leaf("e", SMOOTH, "e"), Leaf("b", LEAVES["b"][1]))),
+    "nothing": Chain(),
+    "residual": Chain(
+        (
+            Residual(Chain((Leaf("a", LEAVES["a"][1]), Leaf("e", SMOOTH, "e"), Leaf("b", LEAVES["b"][1])))),
+            Leaf("f", SMOOTH, "b:in"),
+        )
+    ),
+    "shortcut with a layer": Residual(Leaf("c", LEAVES["c"][1]), Chain((Shape((6,)), Leaf("c2", LEAVES["c"][1])))),
+    "module": Chain((Module("m", Residual(Leaf("g", Linear()), Leaf("g2", Linear()))), Leaf("d", Linear()))),
+    "fork": Chain((Fork((Leaf("c", LEAVES["c"][1]), Leaf("d", LEAVES["d"][1])), (3, 2)), Leaf("e", SMOOTH, "e"))),
+    "shapes": Chain((Shape((2, 3)), Leaf("e", SMOOTH), Shape((6,)), Leaf("c", LEAVES["c"][1]))),
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.quick) if quick else n for n, quick in ROWS.items()]
-)
+def tape_of(tree, rng):
+    shapes = {leaf.name: LEAVES.get(leaf.name[0], ({},))[0] for leaf in tree.leaves}
+    return Tape({n: {k: rng.standard_normal(s) for k, s in own.items()} for n, own in shapes.items()}, {}, {}, {}, {})
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", TREES)
+def test_gradient_of_a_tree_is_a_difference_quotient(name):
+    """As for layers; with a further gradient by the output of one layer, as a code's mean has one."""
+    tree, rng, eps = TREES[name], np.random.default_rng(9), np.finfo(np.float64).eps
+    h = eps ** (1 / 3)
+    tape, x = tape_of(tree, rng), rng.standard_normal((5, 6))
+    dy = rng.standard_normal(forward(tree, tape, x).shape)
+    tape.further.update({n: rng.standard_normal(tape.outputs[n].shape) for n in list(tape.outputs)[:1]})
+    by_input = tree.backward(tape, dy).reshape(x.shape)
+    v = rng.standard_normal(x.shape)
+    steps = {n: {k: rng.standard_normal(t.shape) for k, t in own.items()} for n, own in tape.parameters.items()}
+
+    def value(t):
+        moved = {n: {k: p + t * steps[n][k] for k, p in own.items()} for n, own in tape.parameters.items()}
+        seen = Tape(moved, {}, {}, {}, {})
+        return (dy * forward(tree, seen, x + t * v)).sum() + sum(
+            (seen.outputs[n] * g).sum() for n, g in tape.further.items()
+        )
+
+    products = [by_input * v, *(tape.gradients[f"{n}.{k}"] * s for n, own in steps.items() for k, s in own.items())]
+    assert tape.gradients.keys() == {f"{n}.{k}" for n, own in steps.items() for k in own}
+    scale = sum(np.abs(product).sum() for product in products) + abs(value(0))
+    quotient = (value(h) - value(-h)) / (2 * h)
+    assert abs(sum(product.sum() for product in products) - quotient) <= 100 * eps ** (2 / 3) * scale
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", TREES)
+def test_replay_is_what_came_to_each_layer(name):
+    tree, rng = TREES[name], np.random.default_rng(10)
+    tape, x = tape_of(tree, rng), rng.standard_normal((5, 6))
+    forward(tree, tape, x)
+    replay = Replay(tape.parameters, tape.outputs, {})
+    tree.walk(replay, Flow(x, ()))
+    assert replay.seen.keys() == {leaf.name for leaf in tree.leaves}
+    for layer, flow in replay.seen.items():
+        np.testing.assert_array_equal(flow.value, tape.inputs[layer])
+
+
+@pytest.mark.quick
+def test_what_a_twin_does_not_show_is_worked_out():
+    tree, rng = TREES["residual"], np.random.default_rng(10)
+    tape, x = tape_of(tree, rng), rng.standard_normal((5, 6))
+    y = forward(tree, tape, x)
+    replay = Replay(tape.parameters, {"a": tape.outputs["a"]}, {})
+    np.testing.assert_array_equal(tree.walk(replay, Flow(x, ())).value, y)
+
+
+@pytest.mark.quick
+def test_ends_are_where_the_gradient_of_a_value_shows():
+    """Of a sum it is that of either part, of what stands side by side that of all."""
+    zeros = np.zeros((5, 6))
+
+    def ends(tree, layer):
+        replay = Replay({}, dict.fromkeys("abcdef", zeros) | {"b:in": zeros}, {})
+        last = TREES[tree].walk(replay, Flow(zeros, ("x",)))
+        return replay.seen[layer].ends if layer else last.ends
+
+    assert ends("chain", "a") == ("x",)
+    assert ends("chain", "e") == ("a",)
+    assert ends("residual", "f") == ("b",)
+    assert ends("residual", None) == ("b:in",)
+    assert ends("fork", "e") == ("c", "d")
+    assert ends("shapes", "c") == ("e",)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_whole_oracle_is_both_twins(name, hold):
     spec = with_precision(CASES[name], "float64")
-    images, tensors = images_of(spec), weights_of(spec, 3)
-    steps = make_steps(spec, len(images), 3, 0, 0, 1)
-    size = int(steps.sizes[0])
-    batch = images[steps.indices[0, :size]], steps.noise[0, :size]
+    batch, tensors = first_batch(spec, images_of(spec), 3), weights_of(spec, 3)
     right = oracle.run(spec, tensors, *batch)
+    assert bool(right.state) == any(is_state(tensor) for tensor in tensors)
     for run in (jax_pass, torch_pass):
         twin = run(spec, tensors, *batch)
         for field in ("taps", "terms", "gradients", "state"):

@@ -1,4 +1,4 @@
-"""Both twins are fed the prescribed bytes at every step; a shifted, dropped or repeated one is noticed."""
+"""Both twins are fed the prescribed batches at every step; one that is shifted, dropped or repeated is noticed."""
 
 import hashlib
 from contextlib import nullcontext
@@ -11,19 +11,19 @@ import pytest
 import ae_jax.engine
 import ae_jax.execution.dispatch
 import ae_torch.engine
-from ae_core.rng import normal
-from ae_core.spec import BatchNorm, DenseBackbone, GaussianBottleneck, PlainBottleneck, Schedule, Spec, Training
-from ae_core.training.engine import Steps
+from ae_core.noise import NoiseSite, draw, key
+from ae_core.spec import BatchNorm, Constant, Cosine, DenseBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import make_steps
+from ae_core.training.steps import make_steps
+from parity_tests.batches import noise_of, one_step
 from parity_tests.cases import CASES, images_of
 from parity_tests.gates import order
-from parity_tests.gates.order import ENGINES, EXACT, check_order, predicted, recorded
+from parity_tests.gates.order import ENGINES, EXACT, NORMAL_LIMIT, Received, check_order, predicted, recorded
 
 COUNT = 13
 """Three batches of 4 and one of a single image; two epochs are 8 steps."""
-TRAINING = Training(schedule=Schedule("cosine", 2), batch_size=4)
-SPEC = Spec((3, 2, 1), DenseBackbone((5,)), GaussianBottleneck(2), training=TRAINING)
+TRAINING = Training(schedule=Cosine(2), batch_size=4)
+SPEC = Spec((3, 2, 1), DenseBackbone((5,)), GaussianBottleneck(2, Constant(20)), training=TRAINING)
 SPECS = {
     "vae": SPEC,
     "plain": replace(SPEC, bottleneck=PlainBottleneck(2)),
@@ -53,7 +53,7 @@ def test_images_that_travel_with_each_dispatch(twin, monkeypatch, hold):
 
 
 def train(twin, images, chunks):
-    tensors = initial_weights(ENGINES[twin].shapes(SPEC), SPEC.initializer, 0)
+    tensors = initial_weights(ENGINES[twin].shapes(SPEC), SPEC, 0)
     trainer = ENGINES[twin].train(SPEC, tensors, images)
     for epoch in range(2):
         first = 0
@@ -68,27 +68,29 @@ def train(twin, images, chunks):
 def test_any_chunks(twin):
     images = images_of(SPEC, count=COUNT)
     expected = predicted(SPEC, images, 3, 8)
-    assert len(set(expected)) == 8
+    assert len({step.digest for step in expected}) == 8
     with recorded() as seen:
         for chunks in ((1, 1, 1, 1), (4,), (3, 1), (1, 3), (2, 2)):
             seen[twin].clear()
             train(twin, images, chunks)
-            assert seen[twin] == expected, chunks
+            assert failed(order._check_steps(SPEC, twin, seen[twin], expected, 0)) == set(), chunks
 
 
 def test_hash_is_that_of_the_bytes():
-    """The prediction of one step, written out: order, noise and learning rate of a seed are what they always were."""
+    """The prediction of one step, written out: order, noise and schedules of a seed are what they always were."""
     images = images_of(SPEC, count=COUNT)
-    key = hashlib.sha256(repr((3, "epoch", 1)).encode()).digest()[:16]
-    shuffled = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).permutation(COUNT)
-    key = hashlib.sha256(repr((3, "noise", 5)).encode()).digest()[:16]
-    noise = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).standard_normal((4, 2))
-    rate = np.float32(1e-3 * 0.5 * (1 + np.cos(np.pi * (5 - 2) / (10 * 4 - 2))))
-    parts = (images[shuffled[4:8]], noise.astype(np.float32), np.ones(4, np.float32), np.array(rate))
-    digest = hashlib.sha256()
-    for part in parts:
+    chosen = hashlib.sha256(repr((3, "epoch", 1)).encode()).digest()[:16]
+    shuffled = np.random.Generator(np.random.Philox(key=int.from_bytes(chosen, "little"))).permutation(COUNT)
+    rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * (5 - 2) / (10 * 4 - 2)))
+    # of kl, a warm-up, and of reconstruction
+    numbers = np.array([rate, 6 / 20, 1.0], np.float32)
+    digest = hashlib.sha256(b"kl reconstruction")
+    for part in (images[shuffled[4:8]], np.ones(4, np.float32), numbers):
         digest.update(f"{part.shape} float32 ".encode() + part.tobytes())
-    assert predicted(SPEC, images, 3, 6)[5] == digest.hexdigest()
+    step = predicted(SPEC, images, 3, 6)[5]
+    assert step.digest == digest.hexdigest()
+    assert list(step.noise) == ["bottleneck"]
+    np.testing.assert_array_equal(step.noise["bottleneck"], draw(NoiseSite((2,), "normal"), key(3, "bottleneck"), 5, 4))
 
 
 def test_recording_leaves_nothing_behind():
@@ -113,13 +115,22 @@ def test_recording_changes_no_training():
             np.testing.assert_array_equal(results["recorded", twin][name], tensor)
 
 
+def off(steps, name, factor):
+    return steps._replace(coefficients=steps.coefficients | {name: steps.coefficients[name] * factor})
+
+
 FAULTS = {
     "indices shifted by one": lambda steps: steps._replace(indices=(steps.indices + 1) % COUNT),
-    "noise of the first step reused": lambda steps: steps._replace(noise=np.broadcast_to(NOISE, steps.noise.shape)),
+    "noise of the first step": lambda steps: steps._replace(numbers=0 * steps.numbers),
+    "noise of the next step": lambda steps: steps._replace(numbers=steps.numbers + 1),
+    "noise of another seed": lambda steps: steps._replace(seed=steps.seed + 1),
     "last batch cut short": lambda steps: steps._replace(sizes=np.minimum(steps.sizes, 3)),
     "learning rate off by 1e-6": lambda steps: steps._replace(learning_rates=steps.learning_rates * (1 + 1e-6)),
+    "KL weight off by 1e-6": lambda steps: off(steps, "kl", 1 + 1e-6),
+    "another coefficient": lambda steps: steps._replace(
+        coefficients=steps.coefficients | {"more": steps.learning_rates}
+    ),
 }
-NOISE = normal((4, 2), 3, "noise", 0)
 
 
 @pytest.mark.parametrize("twin", ENGINES)
@@ -127,7 +138,7 @@ NOISE = normal((4, 2), 3, "noise", 0)
 def test_fault_in_one_twin_is_noticed(fault, twin, monkeypatch):
     trainer = (ae_jax if twin == "jax" else ae_torch).engine.Trainer
     advance = trainer.advance
-    monkeypatch.setattr(trainer, "advance", lambda self, steps: advance(self, Steps(*FAULTS[fault](steps))))
+    monkeypatch.setattr(trainer, "advance", lambda self, steps: advance(self, FAULTS[fault](steps)))
     names = {name for name, _ in failed(check_order(SPEC, images_of(SPEC, count=COUNT), 3, resume_at=(5,)))}
     assert names == {f"order, {twin}", f"order resumed at 5, {twin}"}
 
@@ -140,7 +151,8 @@ def test_dropped_last_batch_is_noticed(twin, monkeypatch):
 
     def whole_batches(self, steps):
         whole = steps.sizes == 4
-        terms = advance(self, Steps(*(array[whole] for array in steps))) if whole.any() else {}
+        assert (np.diff(whole.astype(int)) <= 0).all()  # the shorter one is the last
+        terms = advance(self, steps.part(0, whole.sum())) if whole.any() else {}
         return {name: np.resize(values, len(whole)) for name, values in (terms or {"loss": np.ones(1)}).items()}
 
     monkeypatch.setattr(trainer, "advance", whole_batches)
@@ -150,56 +162,96 @@ def test_dropped_last_batch_is_noticed(twin, monkeypatch):
 
 
 PRESCRIPTIONS = {
-    "an image left out": ("epoch 1 visits each image once", lambda s: s._replace(sizes=s.sizes - (s.sizes == 1))),
-    "an image twice": ("epoch 2 visits each image once", lambda s: s._replace(indices=s.indices % 12)),
-    "noise reused": ("no noise comes twice", lambda s: s._replace(noise=NOISE[None])),
+    "an image left out": (
+        "epoch 1 visits each image once",
+        "one_step",
+        lambda *a: (step := one_step(*a))._replace(sizes=step.sizes - (step.sizes == 1)),
+    ),
+    "an image twice": (
+        "epoch 2 visits each image once",
+        "one_step",
+        lambda *a: (step := one_step(*a))._replace(indices=step.indices % 12),
+    ),
+    "noise reused": (
+        "no noise at bottleneck comes twice",
+        "noise_of",
+        lambda spec, seed, step, rows: noise_of(spec, seed, 0, rows),
+    ),
+    "noise of one number": (
+        "no noise at bottleneck comes twice",
+        "noise_of",
+        lambda *a: {site: 0 * noise + noise[..., :1] for site, noise in noise_of(*a).items()},
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", PRESCRIPTIONS)
 def test_fault_in_what_both_twins_are_given_is_noticed(fault, monkeypatch):
     """Both twins would be fed the same wrong bytes, so the prescription is held to rules of its own."""
-    place, change = PRESCRIPTIONS[fault]
-    monkeypatch.setattr(
-        order,
-        "make_steps",
-        lambda *arguments: change(make_steps(*arguments)),
-    )
+    place, name, wrong = PRESCRIPTIONS[fault]
+    monkeypatch.setattr(order, name, wrong)
     assert ("prescription", place) in failed(order._check_prescription(SPEC, COUNT, 3, 8))
 
 
 def test_one_order_for_all_epochs_is_noticed(monkeypatch):
-    monkeypatch.setattr(
-        order,
-        "make_steps",
-        lambda spec, count, seed, epoch, first, number: make_steps(spec, count, seed, 0, first, number),
-    )
+    monkeypatch.setattr(order, "one_step", lambda spec, count, seed, step: one_step(spec, count, seed, step % 4))
     places = {place for _, place in failed(order._check_prescription(SPEC, COUNT, 3, 8))}
-    assert places == {"each epoch has an order of its own", "no noise comes twice"}
+    assert places == {"each epoch has an order of its own"}
+
+
+def test_a_step_does_not_depend_on_how_it_is_asked_for():
+    """Alone, or in a chunk: the same batch, with the same number, on which its noise depends."""
+    chunk = make_steps(SPEC, COUNT, 3, 1, 0, 4)
+    for row in (2, 0, 3, 1):
+        one = make_steps(SPEC, COUNT, 3, 1, row, 1)
+        assert one.numbers.tolist() == [4 + row]
+        for alone, within in zip(one.part(0, 1)[:3], chunk.part(row, 1)[:3], strict=True):
+            np.testing.assert_array_equal(alone, within)
+
+
+WRONG = {
+    "a rounding": (lambda noise: noise * (1 + 2.0**-23), True),
+    "the limit and a half": (lambda noise: noise + 1.5 * NORMAL_LIMIT["float32"], False),
+    "another row": (lambda noise: np.roll(noise, 1, 0), False),
+    "another order in a row": (lambda noise: noise[:, ::-1], False),
+    "a row less": (lambda noise: noise[1:], False),
+    "zeros": (lambda noise: 0 * noise, False),
+    "no numbers": (lambda noise: noise * np.nan, False),
+    "another precision": (lambda noise: noise.astype(np.float64), False),
+    "noise of the step before": (lambda noise: noise_of(SPEC, 3, 4, 4)["bottleneck"].astype(np.float32), False),
+    "noise of another seed": (lambda noise: noise_of(SPEC, 4, 5, 4)["bottleneck"].astype(np.float32), False),
+    "noise of another site": (
+        lambda noise: draw(NoiseSite((2,), "normal"), key(3, "corruption"), 5, 4).astype(np.float32),
+        False,
+    ),
+}
 
 
 @pytest.mark.quick
-def test_noise_is_keyed_by_seed_step_and_site():
-    again = [normal((50, 40), 1, "noise", 7) for _ in range(2)]
-    np.testing.assert_array_equal(*again)
-    others = {
-        "seed": normal((50, 40), 2, "noise", 7),
-        "step": normal((50, 40), 1, "noise", 8),
-        "site": normal((50, 40), 1, "mask", 7),
-    }
-    for name, other in others.items():
-        # of 2,000 independent pairs the correlation has standard deviation 1/√2000; six of them never happen
-        correlation = np.corrcoef(again[0].ravel(), other.ravel())[0, 1]
-        assert abs(correlation) < 6 / np.sqrt(2000), name
-        assert len(np.intersect1d(again[0], other)) == 0, name
+@pytest.mark.parametrize("name", WRONG)
+def test_noise_is_held_to_its_limit(name):
+    change, good = WRONG[name]
+    right = noise_of(SPEC, 3, 5, 4)["bottleneck"]
+    check = order._noise(SPEC, "order", "step 6", change(right.astype(np.float32)), right, "bottleneck")
+    assert check.passed == good
 
 
-def test_noise_of_a_step_does_not_depend_on_how_it_is_asked_for():
-    """Alone, in a chunk, in another order, or in an epoch of another length."""
-    chunk = make_steps(SPEC, COUNT, 3, 1, 0, 4)
-    for row in (2, 0, 3, 1):
-        np.testing.assert_array_equal(make_steps(SPEC, COUNT, 3, 1, row, 1).noise[0], chunk.noise[row])
-        np.testing.assert_array_equal(make_steps(SPEC, 40, 3, 0, 4 + row, 1).noise[0], chunk.noise[row])
+@pytest.mark.quick
+def test_uniform_noise_is_held_to_the_bit(monkeypatch):
+    site = NoiseSite((2,), "uniform")
+    monkeypatch.setattr(GaussianBottleneck, "noise_sites", lambda self, spec: {"bottleneck": site})
+    right = noise_of(SPEC, 3, 5, 4)["bottleneck"]
+    given = right.astype(np.float32)
+    assert order._noise(SPEC, "order", "step 6", given, right, "bottleneck").passed
+    assert not order._noise(SPEC, "order", "step 6", np.nextafter(given, np.float32(1)), right, "bottleneck").passed
+
+
+@pytest.mark.quick
+def test_a_site_without_noise_is_noticed():
+    step = predicted(SPEC, images_of(SPEC, count=COUNT), 3, 1)[0]
+    assert ("order", "step 1, noise sites") in failed(
+        order._check_steps(SPEC, "order", [Received(step.digest, {})], [step], 0)
+    )
 
 
 def test_limit_lets_only_equality_pass():

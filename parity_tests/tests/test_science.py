@@ -5,6 +5,7 @@ algorithms, the optimum of a linear autoencoder from PCA.
 """
 
 import math
+from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import jax
@@ -34,17 +35,17 @@ from ae_core.spec import (
     BatchNorm,
     BernoulliLikelihood,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GaussianLikelihood,
     LayerNorm,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import fit
+from ae_core.training.loop import train
 
 TWINS = ["jax", "torch"]
 
@@ -125,7 +126,7 @@ def assert_near(measured, expected, limit):
 @pytest.mark.parametrize("scale", [0.5, 5.0, 30.0])
 @pytest.mark.parametrize("likelihood", [BernoulliLikelihood("sum"), GaussianLikelihood(0.3, "sum")])
 def test_likelihood(likelihood, scale, twin):
-    package = ae_jax if twin == "jax" else ae_torch
+    package = ae_jax.model if twin == "jax" else ae_torch.model
     rng = generator(0, "pixels")
     output, x = rng.uniform(-scale, scale, (12, 1, 1, 1)), rng.random((12, 1, 1, 1))
     output[:3], x[:6] = [[[[0]]], [[[scale]]], [[[-scale]]]], np.arange(6).reshape(6, 1, 1, 1) % 2
@@ -145,10 +146,10 @@ def test_likelihood(likelihood, scale, twin):
 @pytest.mark.quick
 @pytest.mark.parametrize("twin", TWINS)
 def test_kl_and_its_slopes(twin):
-    package = ae_jax if twin == "jax" else ae_torch
+    package = ae_jax.model if twin == "jax" else ae_torch.model
     mean, logvar = (2 * normal((12, 1), 0, name) for name in ("mean", "logvar"))
     bottleneck = GaussianBottleneck(1)
-    kl = lambda m, v: package.bottleneck.GaussianCode(m, v, m).penalties(bottleneck)["kl"][1]  # noqa: E731
+    kl = lambda m, v: package.bottleneck.GaussianCode(m, v, m).penalties(bottleneck, bottleneck.coefficients)["kl"][1]  # noqa: E731
     measured = value_and_slope(twin, kl, mean, logvar)
     expected = np.transpose([exactly(gaussian_kl, *pair) for pair in zip(mean.flat, logvar.flat, strict=True)])
     assert_near([m.ravel() for m in measured], expected, LOSS_LIMIT)
@@ -165,7 +166,7 @@ KL_LIMIT = 1e-10
 )
 def test_kl_against_quadrature(mean, logvar, twin):
     """∫ q(z)·(log q(z) − log p(z)) dz over the densities themselves."""
-    package, array = (ae_jax, jnp.full) if twin == "jax" else (ae_torch, torch.full)
+    package, array = (ae_jax.model, jnp.full) if twin == "jax" else (ae_torch.model, torch.full)
     std = math.exp(logvar / 2)
 
     def integrand(z):
@@ -176,7 +177,7 @@ def test_kl_against_quadrature(mean, logvar, twin):
     expected, _ = quad(integrand, mean - 12 * std, mean + 12 * std, epsabs=1e-12, epsrel=1e-12, limit=200)
     dtype = {"dtype": jnp.float64 if twin == "jax" else torch.float64}
     m, v = array((1, 1), mean, **dtype), array((1, 1), logvar, **dtype)
-    _, values = package.bottleneck.GaussianCode(m, v, m).penalties(GaussianBottleneck(1))["kl"]
+    _, values = package.bottleneck.GaussianCode(m, v, m).penalties(GaussianBottleneck(1), {"kl": 1.0})["kl"]
     assert abs(float(values[0]) - expected) <= KL_LIMIT
 
 
@@ -191,14 +192,15 @@ def test_whole_loss_is_the_negative_elbo(reduction, twin):
     if twin == "jax":
         model = ae_jax.build(spec)
         bound = model.init(7)
-        code = model.encode(bound, jnp.asarray(x), jnp.asarray(noise))
-        p, total = np.asarray(model.decode(bound, code.z)), model.loss(bound, jnp.asarray(x), jnp.asarray(noise)).total
+        code = model.encode(bound, jnp.asarray(x), {"bottleneck": jnp.asarray(noise)})
+        p = np.asarray(model.decode(bound, code.z))
+        total = model.loss(bound, jnp.asarray(x), {"bottleneck": jnp.asarray(noise)}).total
         mean, logvar = np.asarray(code.mean), np.asarray(code.logvar)
     else:
         model = ae_torch.build(spec).init(7)
-        code = model.encode(torch.from_numpy(x), torch.from_numpy(noise))
+        code = model.encode(torch.from_numpy(x), {"bottleneck": torch.from_numpy(noise)})
         p = model.decode(code.z).detach().numpy()
-        total = model.loss(torch.from_numpy(x), torch.from_numpy(noise)).total.detach()
+        total = model.loss(torch.from_numpy(x), {"bottleneck": torch.from_numpy(noise)}).total.detach()
         mean, logvar = code.mean.detach().numpy(), code.logvar.detach().numpy()
     nll = -(x * np.log(p) + (1 - x) * np.log(1 - p)).reshape(5, -1)
     kl = [
@@ -236,19 +238,27 @@ SMOOTH = {
 }
 
 
-def inputs(spec):
+def inputs_of(spec):
     shapes = ae_torch.build(spec).shapes
-    tensors = {name: t + 0.1 * normal(t.shape, 0, name) for name, t in initial_weights(shapes, "he_normal", 0).items()}
+    tensors = {
+        name: t + 0.1 * normal(t.shape, 0, name)
+        for name, t in initial_weights(shapes, replace(spec, initializer="he_normal"), 0).items()
+    }
     tensors |= {name: np.ones(shape) for name, shape in shapes.items() if name.endswith(".running_var")}
-    return tensors, generator(0, "x").random((5, *spec.input_shape)), normal((5, spec.bottleneck.latent), 0, "noise")
+    return (
+        tensors,
+        generator(0, "x").random((5, *spec.input_shape)),
+        {"bottleneck": normal((5, spec.latent_size), 0, "noise")},
+    )
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_of_the_jax_twin(name):
     spec = SMOOTH[name]
-    tensors, x, noise = inputs(spec)
+    tensors, x, noise = inputs_of(spec)
     model, variables = ae_jax.build(spec), ae_jax.from_tensors(tensors, "float64")
-    loss = jax.jit(lambda params: model.loss({**variables, "params": params}, jnp.asarray(x), jnp.asarray(noise)).total)
+    inputs = jnp.asarray(x), {"bottleneck": jnp.asarray(noise)}
+    loss = jax.jit(lambda params: model.loss({**variables, "params": params}, *inputs).total)
     limits = {"atol": GRADIENT_LIMIT, "rtol": GRADIENT_LIMIT, "eps": DIFFERENCE}
     check_grads(loss, (variables["params"],), order=1, modes=("rev",), **limits)
     with pytest.raises(AssertionError):
@@ -277,7 +287,7 @@ class _Wrong(torch.autograd.Function):
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_of_the_torch_twin(name):
     spec = SMOOTH[name]
-    tensors, x, noise = inputs(spec)
+    tensors, x, noise = inputs_of(spec)
     model = ae_torch.from_tensors(ae_torch.build(spec), tensors).train()
     names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()), strict=True)
 
@@ -287,7 +297,7 @@ def test_gradients_of_the_torch_twin(name):
             self.model = model
 
         def forward(self):
-            return self.model.loss(torch.from_numpy(x), torch.from_numpy(noise)).total
+            return self.model.loss(torch.from_numpy(x), {"bottleneck": torch.from_numpy(noise)}).total
 
     def loss(*values):
         named = {f"model.{n}": v for n, v in zip(names, values, strict=True)}
@@ -331,12 +341,12 @@ class Silent:
 def test_linear_autoencoder_finds_the_principal_subspace(twin):
     """Baldi & Hornik (1989): at the least squared error the decoder spans the first principal directions."""
     engine = (ae_jax if twin == "jax" else ae_torch).engine.ENGINE
-    training = Training(Adam(0.1, b2=0.9), Schedule("cosine"), batch_size=64, epochs=1000, precision="float64")
+    training = Training(Adam(0.1, b2=0.9), Cosine(), batch_size=64, epochs=1000, precision="float64")
     spec = Spec(
         (4, 3, 1), DenseBackbone(()), PlainBottleneck(LATENT), GaussianLikelihood(0.5, "sum"), training=training
     )
     x = plane_and_noise()
-    result = fit(engine, spec, x, x, 0, Silent(), lambda tensors: None)
+    result = train(engine, spec, x, x, 0, Silent(), lambda tensors: None)
     flat = x.reshape(64, 12)
     _, spread, directions = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
     least = (spread[LATENT:] ** 2).sum() / 64
@@ -378,7 +388,7 @@ def steps_of(twin, training, start, grads, rates, dtype):
     """Take steps with given gradients, as the twin's own training does, and return the parameters after the last."""
     if twin == "torch":
         parameters = {n: torch.nn.Parameter(torch.from_numpy(t.astype(dtype))) for n, t in start.items()}
-        optimizer = ae_torch.optim.make_optimizer(training, parameters.values())
+        optimizer = ae_torch.optim.make_optimizer(training.optimizer, parameters.values())
         for grad, rate in zip(grads, rates, strict=True):
             for name, parameter in parameters.items():
                 parameter.grad = torch.from_numpy(grad[name].astype(dtype))

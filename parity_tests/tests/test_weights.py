@@ -33,7 +33,7 @@ def test_initial_weights(name, precision):
     assert bits(ours) == bits(theirs)
     assert bits(ours) != bits(ae_torch.to_tensors(ae_torch.build(spec).init(seed=4)))
     assert all(tensor.dtype == precision for tensor in ours.values())
-    assert all(tensor_name.startswith(("encoder.", "decoder.")) for tensor_name in ours)
+    assert all(tensor_name.startswith(("encoder.", "bottleneck.", "decoder.")) for tensor_name in ours)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -45,7 +45,7 @@ def test_parameter_counts(name):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip(name, precision, tmp_path):
-    """PyTorch writes, JAX reads and writes, PyTorch reads: the bits are those of the start, also of the statistics."""
+    """PyTorch writes, JAX reads and writes, PyTorch reads: the bits are those of the start, also of the state."""
     spec = in_precision(CASES[name], precision)
     rng = np.random.default_rng(7)
     first = ae_torch.build(spec)

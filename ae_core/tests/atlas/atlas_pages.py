@@ -64,13 +64,13 @@ PAGES = {
 
 
 class Page:
-    """A page, what it was made of, and its file."""
+    """An atlas, what it was made of, and its file."""
 
     def __init__(self, folder, name):
         spec, data, means = PAGES[name]
         engine = cli.load_engine("torch")
         # weights as a training starts from are too small for pictures that differ
-        start = initial_weights(engine.shapes(spec), spec.initializer, 0)
+        start = initial_weights(engine.shapes(spec), spec, 0)
         tensors = {k: (2 * t + 0.2 * normal(t.shape, 0, k)).astype(np.float32) for k, t in start.items()}
         tensors = {k: np.abs(t) if k.endswith("running_var") else t for k, t in tensors.items()}
         self.model = engine.infer(spec, tensors)
@@ -136,7 +136,7 @@ def shown(chromium):
 
 def same_picture(chromium, page, z, selector="#picture"):
     """Hold a canvas to the picture of a code, as Python makes it: a level of 8 bits may round either way."""
-    true = page.content.live.decode(np.asarray(z)[None])[0]
+    true = page.content.decoder.decode(np.asarray(z)[None])[0]
     pixels = canvas(chromium, selector)
     assert pixels.shape[:2] == true.shape[:2]
     assert (pixels[..., 3] == 255).all()

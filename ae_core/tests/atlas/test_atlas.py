@@ -1,4 +1,4 @@
-"""The atlas before a browser sees it: the decoder's steps, what is shown, what is claimed, and the command."""
+"""The atlas before a browser sees it: what is shown, what is claimed, and the command."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from PIL import Image
 
 from ae_core import atlas
 from ae_core.atlas import content as contents
-from ae_core.atlas import live as lives
+from ae_core.atlas import page_decoder as page_decoders
 from ae_core.atlas.write import MAX_BYTES, MAX_SHOWN
 from ae_core.commands import cli
 from ae_core.data import Dataset
@@ -22,18 +22,8 @@ from ae_core.data.digits import digits
 from ae_core.data.garments import garments
 from ae_core.errors import DataError
 from ae_core.files.weights import save_weights
-from ae_core.rng import normal
-from ae_core.spec import (
-    BatchNorm,
-    ConvBackbone,
-    DenseBackbone,
-    GaussianBottleneck,
-    GaussianLikelihood,
-    GroupNorm,
-    LayerNorm,
-    PlainBottleneck,
-    Spec,
-)
+from ae_core.spec import DenseBackbone, PlainBottleneck, Spec
+from ae_core.tests.atlas.atlas_models import SMALL, WIDE, made, tensors_of
 
 TWINS = ("jax", "torch")
 
@@ -44,126 +34,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def float64(spec):
-    return replace(spec, training=replace(spec.training, precision="float64"))
-
-
-def tensors_of(spec, scale=1.0):
-    """Return weights of which none is 0 or 1: a forgotten one would show."""
-    shapes = cli.load_engine("torch").shapes(spec)
-    drawn = {name: scale * normal(shape, 3, name) / max(shape[-1:] or (1,)) ** 0.5 for name, shape in shapes.items()}
-    positive = {name: np.abs(t) + 0.3 for name, t in drawn.items() if name.endswith("running_var")}
-    return {name: t.astype(spec.training.precision) for name, t in (drawn | positive).items()}
-
-
-_DENSE = Spec((6, 5, 1), DenseBackbone((7, 4)), PlainBottleneck(3))
-_CONV = Spec((8, 12, 1), ConvBackbone((4, 6), (2, 1)), PlainBottleneck(2))
-DECODERS = {
-    "dense": _DENSE,
-    "linear": replace(_DENSE, backbone=DenseBackbone(()), likelihood=GaussianLikelihood()),
-    "dense, batch norm": replace(_DENSE, backbone=DenseBackbone((7, 4), "silu", norm=BatchNorm())),
-    "dense, group norm": replace(_DENSE, backbone=DenseBackbone((8, 4), "gelu_tanh", norm=GroupNorm(2))),
-    "dense, layer norm": replace(_DENSE, backbone=DenseBackbone((7, 4), "gelu_erf", norm=LayerNorm())),
-    "colour": replace(_DENSE, input_shape=(4, 3, 3), bottleneck=GaussianBottleneck(1)),
-    "conv": _CONV,
-    "conv, padding of torch": replace(_CONV, backbone=ConvBackbone((4, 6), (2, 2), 5, "torch", "leaky_relu", 0.2)),
-    "conv, even kernel": replace(_CONV, backbone=ConvBackbone((4, 6), (2, 2), 4)),
-    "conv, kernel 1": replace(_CONV, backbone=ConvBackbone((4,), (2,), 1), input_shape=(8, 12, 3)),
-    "conv, kernel below the stride": replace(_CONV, backbone=ConvBackbone((4,), (4,), 2)),
-    "conv, batch norm": replace(_CONV, backbone=ConvBackbone((4, 6), (2, 2), norm=BatchNorm(1e-3))),
-    "conv, group norm": replace(_CONV, backbone=ConvBackbone((4, 6), (2, 2), norm=GroupNorm(2))),
-    "conv, layer norm": replace(_CONV, backbone=ConvBackbone((4, 6), (2, 2), norm=LayerNorm())),
-}
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_the_steps_are_the_decoder(name):
-    spec = float64(DECODERS[name])
-    tensors = tensors_of(spec)
-    z = normal((21, spec.bottleneck.latent), 0, "z")
-    program = atlas.decoder_program(spec, tensors, "float64")
-    true = cli.load_engine("torch").infer(spec, tensors).decode(z)
-    ours = program.decode(z)
-    assert ours.shape == true.shape
-    assert np.std(true, axis=0).max() > 0.01
-    # the limit to which the twins are held to each other, from which this is a third
-    assert np.linalg.norm(ours - true) <= 1e-11 * np.linalg.norm(true)
-
-
-def test_work_counts_every_product():
-    program = atlas.decoder_program(_CONV, tensors_of(_CONV), "float32")
-    # latents to 4·6 pixels of 6 channels; there 9 taps of 6·6; there at stride 2 9 of 6·4; on 8·12 pixels 9 of 4·1
-    assert program.work() == 2 * 144 + 24 * 9 * 36 + 24 * 9 * 24 + 96 * 9 * 4
-
-
-def made(spec, data, tensors=None, **options):
-    tensors = tensors_of(spec) if tensors is None else tensors
-    model = cli.load_engine("torch").infer(spec, tensors)
-    return atlas.make_content(spec, tensors, model, data, **({"most": 50} | options)), model
-
-
-SMALL = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2))
-WIDE = replace(SMALL, bottleneck=GaussianBottleneck(5))
-
-
-@pytest.mark.parametrize("spec", [SMALL, WIDE], ids=["plane", "wide"])
-@pytest.mark.parametrize("means", ["page", "grid"])
-def test_the_distance_is_that_at_the_spots(spec, means):
-    content, model = made(spec, cans(300, (8, 8)), means=means)
-    codes = model.encode(cans(300, (8, 8)).images[content.indices]).astype(np.float32)
-    spots, points = lives.spots_to_measure(codes, content.plane, content.view)
-    z = content.plane.codes(points) if means == "grid" else spots
-    difference = content.live.decode(points if means == "grid" else spots) - model.decode(z)
-    said = content.values["distance"]
-    assert said["spots"] == len(z) == 96
-    assert said["largest"] == pytest.approx(np.abs(difference).max(), rel=1e-12)
-    assert said["rms"] == pytest.approx(np.sqrt(np.mean(difference**2)), rel=1e-12)
-    # a picture of 8 bits is half a level off at most, and usually; float32 numbers are off by their rounding
-    assert 1e-9 < said["rms"] < said["largest"] < (0.2 if means == "grid" else 1e-5)
-
-
-def test_spots_reach_wherever_the_page_does():
-    codes = normal((40, 4), 0, "codes").astype(np.float32)
-    plane = contents.data_plane(codes)
-    view = contents._view(plane.points(codes))
-    spots, points = lives.spots_to_measure(codes, plane, view)
-    assert np.isin(spots[:32], codes.astype(np.float64)).all()
-    np.testing.assert_allclose(plane.codes(plane.points(spots[32:64])), spots[32:64], atol=1e-5)
-    assert (spots[64:] >= codes.min(0)).all()
-    assert (spots[64:] <= codes.max(0)).all()
-    for axis, (low, high) in enumerate((view[:2], view[2:])):
-        assert low < points[:, axis].min() < low + 0.2 * (high - low)
-        assert high - 0.2 * (high - low) < points[:, axis].max() < high
-
-
-def test_a_decoder_is_stored_as_finely_as_there_is_room():
-    def storage(hidden):
-        spec = Spec((28, 28, 1), DenseBackbone((hidden,)), PlainBottleneck(2))
-        content, _ = made(spec, digits()._replace(images=np.zeros((9, 28, 28, 1), np.float32), labels=None))
-        return content.values["live"].get("storage", "grid"), content.values["distance"]["rms"]
-
-    # 4 bytes for each of about 784 numbers a hidden unit, up to 2.1 MB; then 2 bytes; then none
-    sizes = {hidden: storage(hidden) for hidden in (600, 1000, 1600)}
-    assert {hidden: kind for hidden, (kind, _) in sizes.items()} == {600: "float32", 1000: "float16", 1600: "grid"}
-    assert sizes[600][1] < 1e-6 < sizes[1000][1] < 1e-3
-    spec = Spec((28, 28, 1), DenseBackbone((1600,)), PlainBottleneck(2))
-    with pytest.raises(DataError, match=r"--decoder: given page, for a decoder of 1,259,984 numbers"):
-        made(spec, cans(9, (28, 28)), means="page")
-
-
-def test_numbers_beyond_half_precision_stay_whole():
-    spec = Spec((28, 28, 1), DenseBackbone((1000,)), PlainBottleneck(2))
-    tensors = tensors_of(spec)
-    tensors["decoder.output.bias"] = np.full_like(tensors["decoder.output.bias"], 1e5)
-    assert made(spec, cans(9, (28, 28)), tensors)[0].values["live"]["kind"] == "grid"
-
-
-def test_a_slow_decoder_is_not_in_the_page(monkeypatch):
-    monkeypatch.setattr(lives, "WORK", atlas.decoder_program(_CONV, tensors_of(_CONV), "float32").work() - 1)
-    content, _ = made(_CONV, cans(9, (8, 12)))
-    assert content.values["live"]["kind"] == "grid"
 
 
 def sheet_of(content):
@@ -209,9 +79,11 @@ def test_wide_codes_are_fewer():
 
 
 def test_every_page_is_under_5_mb():
-    """What is in a page by its own limit, as base64, leaves room for the program and a few short texts."""
+    """What is in a page by its own limit, as base64, leaves room for the script and a few short texts."""
     beside = 4 * MAX_SHOWN * (contents.MAX_COLOURS + 1)
-    parts = max(lives.WEIGHT_BYTES, lives.GRID_BYTES) + contents.SHEET_BYTES + contents.CODE_BYTES + beside
+    parts = (
+        max(page_decoders.WEIGHT_BYTES, page_decoders.GRID_BYTES) + contents.SHEET_BYTES + contents.CODE_BYTES + beside
+    )
     assert 4 / 3 * parts + 100_000 < MAX_BYTES <= 5_000_000
     assert len(atlas.render(made(SMALL, digits())[0], "")) < 100_000
 
@@ -270,13 +142,6 @@ def test_names_are_only_text():
     assert "<img" not in page
     values = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert [colour["name"] for colour in values["colours"]] == [hostile, "${title}"]
-
-
-def test_a_diverged_model_is_refused():
-    tensors = {name: np.full_like(tensor, 1e30) for name, tensor in tensors_of(SMALL).items()}
-    for means in ("page", "grid"):
-        with pytest.raises(DataError, match="numbers that are not finite"):
-            made(SMALL, cans(9, (8, 8)), tensors, means=means)
 
 
 @pytest.fixture(scope="module")

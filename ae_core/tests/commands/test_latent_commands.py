@@ -5,18 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ae_core import latent
-from ae_core.commands import cli
+from ae_core.commands.cli import load_engine
 from ae_core.data import cans, draw_cans, garments, load
 from ae_core.files.weights import save_weights
 from ae_core.metrics.evaluation import evaluate
 from ae_core.spec import DenseBackbone, GaussianBottleneck, GaussianLikelihood, PlainBottleneck, Spec
-from ae_core.training.initial import initial_weights
+from ae_core.tests.commands.command_line import TWINS, drawn, one_line, run
 
-TWINS = ("jax", "torch")
 _PLAIN = Spec((8, 8, 1), DenseBackbone((6,)), PlainBottleneck(2))
 SPECS = {
     "plain": _PLAIN,
@@ -26,38 +24,17 @@ SPECS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     for name, spec in SPECS.items():
-        save_weights(folder / name, spec, initial_weights(cli.load_engine("torch").shapes(spec), "he_normal", 1))
+        save_weights(folder / name, spec, drawn(spec))
     return {name: folder / name for name in SPECS}
-
-
-def _run(twin, *argv):
-    return cli.main(twin, [str(a) for a in argv])
 
 
 def _model(name):
     spec = SPECS[name]
-    engine = cli.load_engine("torch")
-    return engine.infer(spec, initial_weights(engine.shapes(spec), "he_normal", 1))
-
-
-def _refused(capsys, twin, fragment):
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"ae-{twin}: ")
-    assert said.err.count("\n") == 1
-    assert fragment in said.err
+    return load_engine("torch").infer(spec, drawn(spec))
 
 
 CANS = ("--data", "cans", "--count", 40)
@@ -77,10 +54,10 @@ FIGURES = {
 @pytest.mark.parametrize("command", FIGURES)
 def test_every_figure(tmp_path, weights, capsys, command, name, twin):
     out = tmp_path / "figure.png"
-    spot = ("--spot", *[0.5] * SPECS[name].bottleneck.latent) if command == "neighbours" else ()
+    spot = ("--spot", *[0.5] * SPECS[name].latent_size) if command == "neighbours" else ()
     walk = ("--path", "straight") if (command, name) == ("walk", "one") else ()  # two numbers of opposite sign
     argv = (command, "--weights", weights[name], *CANS)
-    assert _run(twin, *argv, "--out", out, *FIGURES[command], *spot, *walk) == 0
+    assert run(twin, *argv, "--out", out, *FIGURES[command], *spot, *walk) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.count("\n") == 1
@@ -89,8 +66,8 @@ def test_every_figure(tmp_path, weights, capsys, command, name, twin):
         picture.load()
         assert min(picture.size) > 100
     before = out.read_bytes()
-    assert _run(twin, *argv, "--out", out, *FIGURES[command], *spot, *walk) == 2
-    _refused(capsys, twin, "is there already; give --force")
+    assert run(twin, *argv, "--out", out, *FIGURES[command], *spot, *walk) == 2
+    one_line(capsys, twin, "is there already; give --force")
     assert out.read_bytes() == before
 
 
@@ -120,8 +97,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_refused_in_one_line(tmp_path, weights, capsys, name):
     argv, fragment = BAD[name]
-    assert _run("torch", argv[0], "--weights", weights["vae"], "--out", tmp_path / "y.png", *argv[1:]) == 2
-    _refused(capsys, "torch", fragment)
+    assert run("torch", argv[0], "--weights", weights["vae"], "--out", tmp_path / "y.png", *argv[1:]) == 2
+    one_line(capsys, "torch", fragment)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +106,7 @@ def test_outliers_as_json(tmp_path, weights):
     out = tmp_path / "scores.json"
     np.save(tmp_path / "x.npy", np.concatenate([cans(5, (8, 8), 9).images, np.ones((1, 8, 8, 1), np.float32)]))
     argv = ("--weights", weights["plain"], "--data", tmp_path / "x.npy", "--known", "cans", "--count", 99)
-    assert _run("torch", "outliers", *argv, "--quantile", 0.9, "--out", out) == 0
+    assert run("torch", "outliers", *argv, "--quantile", 0.9, "--out", out) == 0
     report = json.loads(out.read_text())
     model = _model("plain")
     detector = latent.fit_detector(model.encode, model.decode, cans(99, (8, 8)).images, 0.9)
@@ -149,7 +126,7 @@ def test_outliers_as_json(tmp_path, weights):
 def test_samplers_make_a_generator_of_a_plain_autoencoder(tmp_path, weights, twin, sampler):
     out = tmp_path / "new.npy"
     argv = ("sample", "--weights", weights["plain"], "--out", out, "--count", 6, "--seed", 4, "--sampler", sampler)
-    assert _run(twin, *argv, "--data", "digits", "--components", 3) == 0
+    assert run(twin, *argv, "--data", "digits", "--components", 3) == 0
     model = _model("plain")
     codes = model.encode(load("digits", (8, 8, 1)).images)
     fitted = {
@@ -162,10 +139,10 @@ def test_samplers_make_a_generator_of_a_plain_autoencoder(tmp_path, weights, twi
 
 def test_samplers_say_what_they_need(tmp_path, weights, capsys):
     argv = ("sample", "--weights", weights["plain"], "--out", tmp_path / "x.npy")
-    assert _run("torch", *argv, "--sampler", "mixture") == 2
-    _refused(capsys, "torch", "--sampler mixture: it is fitted to codes; give --data")
-    assert _run("torch", *argv, "--sampler", "mixture", "--data", "digits", "--components", 0) == 2
-    _refused(capsys, "torch", "mixture: given 0 components")
+    assert run("torch", *argv, "--sampler", "mixture") == 2
+    one_line(capsys, "torch", "--sampler mixture: it is fitted to codes; give --data")
+    assert run("torch", *argv, "--sampler", "mixture", "--data", "digits", "--components", 0) == 2
+    one_line(capsys, "torch", "mixture: given 0 components")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,7 +170,7 @@ MISSING = {
 def test_evaluate(tmp_path, weights, capsys, twin, name, data):
     out = tmp_path / "metrics.json"
     argv = ("evaluate", "--weights", weights[name], "--data", data, "--heldout", 0.4, "--seed", 2, "--json", out)
-    assert _run(twin, *argv, "--count", 500) == 0
+    assert run(twin, *argv, "--count", 500) == 0
     said = capsys.readouterr()
     assert said.err == ""
     report = json.loads(out.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
@@ -208,15 +185,15 @@ def test_evaluate(tmp_path, weights, capsys, twin, name, data):
     for metric, why in report["missing"].items():
         assert metric in said.out
         assert why.split()[0] in said.out
-    assert _run(twin, *argv, "--count", 500) == 2
-    _refused(capsys, twin, "is there already")
+    assert run(twin, *argv, "--count", 500) == 2
+    one_line(capsys, twin, "is there already")
 
 
 def test_twins_measure_the_same(tmp_path, weights):
     reports = []
     for twin in TWINS:
         out = tmp_path / f"{twin}.json"
-        assert _run(twin, "evaluate", "--weights", weights["vae"], "--data", "cans", "--count", 200, "--json", out) == 0
+        assert run(twin, "evaluate", "--weights", weights["vae"], "--data", "cans", "--count", 200, "--json", out) == 0
         reports.append({name: entry["value"] for name, entry in json.loads(out.read_text())["metrics"].items()})
     # float32 models; float64 is compared to the last digits in parity_tests
     assert reports[0] == pytest.approx(reports[1], rel=1e-3, abs=1e-3)
@@ -267,7 +244,7 @@ def test_walks_are_of_images_drawn_anew():
 
 def test_a_diverged_model_is_refused(tmp_path, weights, capsys):
     spec = SPECS["plain"]
-    tensors = initial_weights(cli.load_engine("torch").shapes(spec), "he_normal", 1)
+    tensors = drawn(spec)
     save_weights(tmp_path / "w", spec, {name: np.full_like(tensor, 1e30) for name, tensor in tensors.items()})
-    assert _run("torch", "evaluate", "--weights", tmp_path / "w", "--data", "digits") == 2
-    _refused(capsys, "torch", "the model makes numbers that are not finite of these images")
+    assert run("torch", "evaluate", "--weights", tmp_path / "w", "--data", "digits") == 2
+    one_line(capsys, "torch", "the model makes numbers that are not finite of these images")

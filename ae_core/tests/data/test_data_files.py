@@ -138,9 +138,9 @@ def test_folder_of_mixed_pictures(tmp_path):
     Image.fromarray(RGB[:3]).save(tmp_path / "1.png")
     with pytest.raises(DataError, match=r"1\.png: images are 3×4×3.* --channels gray"):
         load(str(tmp_path), (5, 4, 1))
-    with pytest.raises(DataError, match=r"1\.png: images are 3×4×1.* --fit pad or --fit resize"):
+    with pytest.raises(DataError, match=r"1\.png: images are 3×4×1.* --adapt pad or --adapt resize"):
         load(str(tmp_path), (5, 4, 1), DataOptions(channels="gray"))
-    images = load(str(tmp_path), (5, 4, 1), DataOptions(fit="pad", channels="gray")).images
+    images = load(str(tmp_path), (5, 4, 1), DataOptions(adapt="pad", channels="gray")).images
     np.testing.assert_array_equal(images[0], UNIT[0])
     assert (images[1, [0, 4]] == 0).all()
     np.testing.assert_allclose(images[1, 1:4, :, 0], RGB[:3] @ [0.299, 0.587, 0.114] / 255, atol=1e-6)

@@ -69,7 +69,7 @@ def saved(tmp_path):
 
 
 def test_pad_centres_in_zeros(saved):
-    images = load(saved(RAMP + 0), (7, 6, 1), DataOptions(fit="pad")).images
+    images = load(saved(RAMP + 0), (7, 6, 1), DataOptions(adapt="pad")).images
     np.testing.assert_array_equal(images[:, 1:5, 1:5, 0], RAMP)
     assert images.sum() == pytest.approx(RAMP.sum())
 
@@ -77,16 +77,16 @@ def test_pad_centres_in_zeros(saved):
 def test_resize_is_bilinear_and_antialiased(saved):
     stripes = np.zeros((1, 8, 8), np.float32)
     stripes[:, :, ::2] = 1
-    small = load(saved(stripes), (2, 2, 1), DataOptions(fit="resize")).images
+    small = load(saved(stripes), (2, 2, 1), DataOptions(adapt="resize")).images
     np.testing.assert_allclose(small, 0.5, atol=0.08)  # without antialiasing: 0 or 1
-    large = load(saved(np.array([[[0, 1]]], np.float32)), (1, 4, 1), DataOptions(fit="resize")).images
+    large = load(saved(np.array([[[0, 1]]], np.float32)), (1, 4, 1), DataOptions(adapt="resize")).images
     np.testing.assert_allclose(large.ravel(), [0, 0.25, 0.75, 1], atol=1e-6)
 
 
 def test_resize_keeps_images_and_channels_apart(saved):
     images = np.random.default_rng(0).random((2, 5, 6, 3), np.float32)
-    both = load(saved(images), (9, 4, 3), DataOptions(fit="resize")).images
-    one = load(saved(images[1:, ..., 2]), (9, 4, 1), DataOptions(fit="resize")).images
+    both = load(saved(images), (9, 4, 3), DataOptions(adapt="resize")).images
+    one = load(saved(images[1:, ..., 2]), (9, 4, 1), DataOptions(adapt="resize")).images
     np.testing.assert_array_equal(both[1, ..., 2], one[0, ..., 0])
 
 
@@ -102,16 +102,16 @@ def test_gray_is_luma_and_rgb_repeats(saved):
 
 
 def test_options_change_only_what_has_to(saved):
-    images = load(saved(RAMP), (4, 4, 1), DataOptions(fit="resize", channels="rgb")).images
+    images = load(saved(RAMP), (4, 4, 1), DataOptions(adapt="resize", channels="rgb")).images
     np.testing.assert_array_equal(images[..., 0], RAMP)
 
 
 @pytest.mark.parametrize(
     ("given", "wanted", "options", "message"),
     [
-        ((4, 4, 1), (6, 6, 1), {}, "images are 4×4×1, the spec wants 6×6×1: use --fit pad or --fit resize"),
-        ((4, 4, 1), (2, 6, 1), {}, "use --fit resize"),
-        ((4, 4, 1), (2, 6, 1), {"fit": "pad"}, "too large to pad to 2×6×1: use --fit resize"),
+        ((4, 4, 1), (6, 6, 1), {}, "images are 4×4×1, the spec wants 6×6×1: use --adapt pad or --adapt resize"),
+        ((4, 4, 1), (2, 6, 1), {}, "use --adapt resize"),
+        ((4, 4, 1), (2, 6, 1), {"adapt": "pad"}, "too large to pad to 2×6×1: use --adapt resize"),
         ((4, 4, 3), (4, 4, 1), {}, "use --channels gray"),
         ((4, 4, 3), (4, 4, 1), {"channels": "rgb"}, "use --channels gray"),
         ((4, 4, 1), (4, 4, 3), {}, "use --channels rgb"),

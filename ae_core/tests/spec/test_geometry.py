@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ae_core.spec import ConvBackbone
-from ae_core.spec.geometry import code_shape, crops, pads
+from ae_core.spec.geometry import crops, pads
 
 _CASES = [
     (kernel, stride, padding)
@@ -76,5 +76,5 @@ def test_torch_is_symmetric_with_output_padding(kernel, stride):
         ((4, 2), (2, 4), (8, 8, 1), (1, 1, 2)),
     ],
 )
-def test_code_shape(channels, strides, shape, expected):
-    assert code_shape(ConvBackbone(channels, strides), shape) == expected
+def test_feature_shape(channels, strides, shape, expected):
+    assert ConvBackbone(channels, strides).feature_shape(shape) == expected

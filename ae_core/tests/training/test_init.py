@@ -1,11 +1,14 @@
 """Initial weights: the distributions, and that each tensor depends on its name, shape and seed alone."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from ae_core.training.initial import initial_weights
+from ae_core.spec import DenseBackbone, PlainBottleneck, Spec
+from ae_core.training import initial
 
 _DENSE, _CONV = (300, 200), (64, 32, 5, 5)
 
@@ -17,6 +20,12 @@ _VARIANCES = {
     "he_normal": lambda fan_in, fan_out: 2 / fan_in,
     "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
 }
+
+
+def initial_weights(shapes, initializer, seed):
+    return initial.initial_weights(
+        shapes, Spec((2, 2, 1), DenseBackbone(()), PlainBottleneck(1), initializer=initializer), seed
+    )
 
 
 @pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [(_DENSE, 200, 300), (_CONV, 32 * 25, 64 * 25)])
@@ -68,3 +77,28 @@ def test_names_and_seeds_have_streams_of_their_own():
     one, two = (initial_weights(_SHAPES, "glorot_uniform", seed) for seed in (1, 2))
     assert not np.isin(one["a.weight"], one["c.weight"]).any()
     assert not np.isin(one["a.weight"], two["a.weight"]).any()
+
+
+@dataclass(frozen=True)
+class _Named(PlainBottleneck.__base__):
+    """Says where its tensors start."""
+
+    kind: ClassVar[str] = "named starts"
+
+    def latent_shape(self, features):
+        return (2,)
+
+    @property
+    def initial_values(self):
+        return {"table": 0.5, "counts.running_of": "ones", "scale": "kernel", "gate.weight": "zeros"}
+
+
+def test_a_component_says_where_its_tensors_start():
+    spec = Spec((2, 2, 1), DenseBackbone(()), _Named())
+    shapes = {"bottleneck.table": (40, 50), "bottleneck.counts.running_of": (4, 2), "bottleneck.gate.weight": (3,)}
+    tensors = initial.initial_weights(shapes | {"bottleneck.unstable": (3,)}, spec, 0)
+    # the standard error of a standard deviation is σ/√(2n)
+    assert abs(tensors["bottleneck.table"].std() - 0.5) < 5 * 0.5 / math.sqrt(2 * 2000)
+    np.testing.assert_array_equal(tensors["bottleneck.counts.running_of"], np.ones((4, 2)))
+    np.testing.assert_array_equal(tensors["bottleneck.gate.weight"], np.zeros(3))
+    np.testing.assert_array_equal(tensors["bottleneck.unstable"], np.zeros(3))  # "table" is not the end of a part

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,13 @@ from ae_core.errors import SpecError
 from ae_core.spec import (
     SGD,
     BatchNorm,
+    BernoulliLikelihood,
     ConvBackbone,
+    Cosine,
     DenseBackbone,
     GaussianBottleneck,
     GroupNorm,
     PlainBottleneck,
-    Schedule,
     Spec,
     Training,
 )
@@ -26,13 +28,14 @@ from ae_core.system.interrupt import interruptible
 from ae_core.training import loop
 from ae_core.training.engine import Steps
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import check_batches, fit, make_steps
+from ae_core.training.loop import check_batches
+from ae_core.training.steps import make_steps
 
 _PLAIN = Spec((2, 2, 1), DenseBackbone(()), PlainBottleneck(2), training=Training(SGD(0.5), batch_size=4, epochs=3))
 _VAE = replace(
     _PLAIN,
     bottleneck=GaussianBottleneck(2),
-    training=replace(_PLAIN.training, schedule=Schedule("cosine", 2, 0.1)),
+    training=replace(_PLAIN.training, schedule=Cosine(2, 0.1)),
 )
 _COUNT = 14
 """Training images: an epoch has batches of 4, 4, 4 and 2."""
@@ -63,10 +66,10 @@ class _Trainer:
     def tensors(self):
         return {"w": np.array([float(self.taken)])}
 
-    def memory(self):
+    def snapshot(self):
         raise NotImplementedError
 
-    def remember(self, memory):
+    def restore(self, snapshot):
         raise NotImplementedError
 
 
@@ -108,19 +111,24 @@ def _fit(engine, spec=_PLAIN, count=_COUNT, start=None):
     """Return the fit, what was kept, and what the watcher saw."""
     kept, watcher = [], _Watcher()
     train, heldout = np.zeros((count, 2, 2, 1), np.float32), np.ones((3, 2, 2, 1), np.float32)
-    result = fit(engine, spec, train, heldout, 0, watcher, lambda t: kept.append(t["w"][0]), start)
+    result = loop.train(engine, spec, train, heldout, 0, watcher, lambda t: kept.append(t["w"][0]), start)
     assert all((images == 1).all() for images in engine.trainer.evaluated)
     assert engine.trainer.images is train
     return result, kept, watcher
 
 
 def _joined(dispatches):
-    return Steps(*(np.concatenate(arrays) for arrays in zip(*dispatches, strict=True)))
+    first = dispatches[0]
+    names = ("indices", "sizes", "numbers", "learning_rates")
+    arrays = {name: np.concatenate([getattr(steps, name) for steps in dispatches]) for name in names}
+    coefficients = {n: np.concatenate([steps.coefficients[n] for steps in dispatches]) for n in first.coefficients}
+    assert len({steps.seed for steps in dispatches}) == 1
+    return Steps(**arrays, seed=first.seed, coefficients=coefficients)
 
 
 def _assert_equal(one, two):
     for a, b in zip(one, two, strict=True):
-        np.testing.assert_array_equal(a, b, strict=True)
+        np.testing.assert_equal(a, b, strict=not isinstance(a, Mapping))
 
 
 def test_epochs():
@@ -165,14 +173,16 @@ def test_best_weights_are_kept(heldout, kept, best):
 def test_initial_weights_are_kept_before_the_first_step():
     seen = []
     engine = _Engine(at_step={0: lambda: seen.append("step")})
-    fit(engine, _PLAIN, np.zeros((4, 2, 2, 1)), np.zeros((1, 2, 2, 1)), 0, _Watcher(), lambda t: seen.append(t["w"][0]))
+    loop.train(
+        engine, _PLAIN, np.zeros((4, 2, 2, 1)), np.zeros((1, 2, 2, 1)), 0, _Watcher(), lambda t: seen.append(t["w"][0])
+    )
     assert seen[:2] == [0, "step"]
 
 
 def test_start():
     engine = _Engine()
     _fit(engine)
-    drawn = initial_weights(_SHAPES, _PLAIN.initializer, 0)
+    drawn = initial_weights(_SHAPES, _PLAIN, 0)
     for name in _SHAPES:
         np.testing.assert_array_equal(engine.trainer.start[name], drawn[name])
     start = {"a.weight": np.ones((2, 3)), "a.bias": np.ones(2)}
@@ -314,18 +324,23 @@ def test_steps():
     for epoch in range(3):
         steps = make_steps(_VAE, _COUNT, 7, epoch, 0, 4)
         assert steps.indices.shape == (4, 4)
-        assert steps.noise.shape == (4, 4, 2)
+        assert steps.numbers.tolist() == list(range(4 * epoch, 4 * epoch + 4))
         assert steps.sizes.tolist() == [4, 4, 4, 2]
         rows = [row[:size] for row, size in zip(steps.indices, steps.sizes, strict=True)]
         assert sorted(np.concatenate(rows).tolist()) == list(range(_COUNT))
         for step, row in enumerate(rows):
             np.testing.assert_array_equal(row, batch_indices(_COUNT, 4, 7, epoch, step))
-    assert make_steps(_PLAIN, _COUNT, 7, 0, 0, 4).noise.shape == (4, 4, 0)
+    assert not steps.noise  # made on the device, from seed and number
+    assert steps.seed == 7
 
 
-def test_noise_is_new_at_every_step_and_seed():
-    draws = [make_steps(_VAE, _COUNT, seed, epoch, 0, 4).noise for seed in (0, 1) for epoch in (0, 1)]
-    assert len(np.unique(draws)) == np.size(draws)
+def test_coefficients_are_those_of_the_spec():
+    likelihood = BernoulliLikelihood(weight=3.0)
+    spec = replace(_VAE, bottleneck=GaussianBottleneck(2, Cosine(2, 0.1)), likelihood=likelihood)
+    steps = _joined([make_steps(spec, _COUNT, 0, epoch, 0, 4) for epoch in range(3)])
+    np.testing.assert_array_equal(steps.coefficients["reconstruction"], np.full(12, 3.0))
+    np.testing.assert_allclose(0.5 * steps.coefficients["kl"], steps.learning_rates, rtol=1e-15)
+    assert spec.last_coefficients == {"reconstruction": 3.0, "kl": 0.1}
 
 
 def test_learning_rates_go_through_the_whole_training():

@@ -1,4 +1,4 @@
-"""Who races: the sides, and the published grid of variants of each. No framework is imported here."""
+"""The sides of the race, each with a published grid of variants. No framework is imported here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Framework = Literal["jax", "torch"]
 
 @runtime_checkable
 class Runner(Protocol):
-    """One side, ready to take steps at a workload. Every call returns when its numbers are on the host."""
+    """A side's model, ready to take steps of a workload. Every call returns once its results are on the host."""
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "..."]:
-        """Take steps of the workload from ``first`` on and wait for them.
+        """Take ``steps`` steps of the workload, from step ``first`` on, and wait for them.
 
         Training returns the loss of each step, [steps] or [steps, models]; inference the outputs of the last step.
         """
         ...
 
     def settle(self) -> None:
-        """Wait for whatever may still be under way; a runner that did wait takes no time for it."""
+        """Wait for whatever may still be under way, which takes no time if `take` has waited as it should."""
         ...
 
 
@@ -39,44 +39,49 @@ class Side:
     label: str
     framework: Framework
     module: str
-    """Has ``open_runner(workload, variant) -> Runner``."""
+    """Name of the module that has ``open_runner(workload, variant) -> Runner``."""
     packages: tuple[str, ...]
-    """What has to be installed."""
+    """Packages that it needs."""
     grid: Callable[[Workload], tuple[str, ...]]
-    """Variants at a workload, the default first; none where the side has nothing to bring."""
+    """Returns the variants to race at a workload, the default first; none where the side does not take part."""
     ours: bool = False
+    """Whether it is one of the twins."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables of its process."""
+    """Environment variables of its process."""
 
     def missing(self) -> str | None:
-        """Say in one line why it cannot run here, or None."""
+        """Return in one line why it cannot run here, None if it can."""
         absent = [package for package in self.packages if find_spec(package) is None]
         return f"not run: {', '.join(absent)} not installed" if absent else None
 
     def open(self, workload: Workload, variant: str) -> Runner:
-        """Return the side's runner."""
+        """Return the side's runner of a variant.
+
+        Raises:
+            SpecError: the side cannot build the workload's model.
+        """
         runner: Runner = import_module(self.module).open_runner(workload, variant)
         return runner
 
 
 SLOW_BATCH = 32
-"""The batch at which convolutions that take seconds a step are raced too; at larger ones they would take hours."""
+"""The batch size up to which convolutions that take seconds a step are raced too; larger ones would take hours."""
 JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
-"""Our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions; and with one
-step a dispatch."""
+"""Variants of our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions;
+with one step a dispatch."""
 TORCH_TRAIN = ("channels_last", "eager", "compile", "max-autotune")
 TORCH_PARTS = ("micro-batches", "compile+micro-batches")
 TORCH_INFER = ("channels_last", "eager", "compile", "max-autotune")
 TORCH_TRAIN_ONCE, TORCH_INFER_ONCE = ("compile+optimizer", "reduce-overhead"), ("reduce-overhead",)
-"""Raced at batches of 128, and of 256 in inference, alone: on a CPU reduce-overhead compiles what compile does, and an
-optimiser that is compiled has not been ahead of its fused kernel. Only there too what convolutions with a copy of each
-input for its padding take."""
+"""Variants raced at a batch of 128 only, and of 256 in inference: on a CPU reduce-overhead compiles what compile does,
+and a compiled optimiser has not been ahead of its fused kernel. The same holds for "padded", convolutions that copy
+each input for its padding."""
 
 
 def _jax(workload: Workload) -> tuple[str, ...]:
     conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": conv if workload.convolves and workload.same else ("default", "one device", "single steps"),
+        "train": conv if workload.padding == "same" else ("default", "one device", "single steps"),
         "many": ("in turn", "vmap", "vmap, single steps"),
         "quality": ("default",),
     }
@@ -85,10 +90,10 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 
 def _torch(workload: Workload) -> tuple[str, ...]:
     parts = TORCH_PARTS if workload.convolves and workload.batch > 32 else ()
-    padded = ("padded",) if workload.convolves and workload.same else ()
+    padded = ("padded",) if workload.padding == "same" else ()
     train = TORCH_TRAIN + (TORCH_TRAIN_ONCE + padded if workload.batch == 128 else ())
     infer = TORCH_INFER + (TORCH_INFER_ONCE + padded if workload.batch == 256 else ())
-    # where the engine cuts by itself, that is the default, and comes first
+    # where the engine divides its batches by itself, that is the default and comes first
     grids: dict[Phase, tuple[str, ...]] = {
         "train": parts + train if workload.batch > 128 else train + parts,
         "many": ("func", "func+compile", "in turn"),
@@ -98,13 +103,13 @@ def _torch(workload: Workload) -> tuple[str, ...]:
 
 
 def _flax(workload: Workload) -> tuple[str, ...]:
-    if workload.phase != "train" or not workload.same:
+    if workload.phase != "train" or workload.padding == "torch":
         return ()
     return ("loop",) if workload.convolves and workload.batch != SLOW_BATCH else ("loop", "scan")
 
 
 def _conv_training(variant: str) -> Callable[[Workload], tuple[str, ...]]:
-    return lambda workload: (variant,) if workload.phase == "train" and workload.convolves and workload.same else ()
+    return lambda workload: (variant,) if workload.phase == "train" and workload.padding == "same" else ()
 
 
 _ALL = (
@@ -138,10 +143,10 @@ SIDES: dict[str, Side] = {side.name: side for side in _ALL}
 
 
 def choose_sides(names: tuple[str, ...]) -> list[Side]:
-    """Return the sides of those names; without names all.
+    """Return the sides with these names; without names all.
 
     Raises:
-        UserError: there is none of that name; the nearest is given.
+        UserError: a name is unknown; the nearest is given.
     """
     for name in names:
         if name not in SIDES:

@@ -1,4 +1,4 @@
-"""What both twins' sides share: steps taken through the public engines."""
+"""What both twins' sides share: steps taken through their public engines."""
 
 import time
 from collections.abc import Callable
@@ -11,28 +11,30 @@ from jaxtyping import Float
 
 from ae_core.data import split
 from ae_core.data.cans import cans
+from ae_core.errors import SpecError
+from ae_core.spec import Spec
 from ae_core.training.engine import INFERENCE_BATCH, Inference, Trainer
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import make_steps
-from benchmarks.race.workloads import Material, Workload, inputs, some
+from ae_core.training.steps import make_steps
+from benchmarks.race.workloads import Material, Workload, inputs
 
 IN_ONE_CALL = 16
-"""Batches that one call of encode, decode or reconstruct is given, where they are as large as the engines' own;
-a smaller batch is a call of its own."""
+"""Batches in one call of encode, decode or reconstruct where they are as large as the engines' own; a smaller batch is
+a call of its own."""
 
 QUALITY_IMAGES = 5_000
-"""Images of a training to quality, a tenth of them held out."""
+"""Images in a training to quality, of which a tenth are held out."""
 QUALITY_SECONDS = 120.0
-"""A training that has not reached its quality by then has failed."""
+"""Time after which a training to quality has failed."""
 CHECKS = 4
-"""How often in an epoch the held-out loss is looked at."""
+"""Evaluations of the held-out loss in an epoch."""
 
 
 class Training:
     """Training steps: one call takes many and waits once."""
 
-    def __init__(self, trainer: Trainer, numbers: Material, settle: Callable[[Any], object]) -> None:
-        self.trainer, self.steps, self.wait = trainer, numbers.steps, settle
+    def __init__(self, trainer: Trainer, arrays: Material, settle: Callable[[Any], object]) -> None:
+        self.trainer, self.steps, self.wait = trainer, arrays.steps, settle
         self.most = trainer.capacity
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, " K"]:
@@ -41,7 +43,7 @@ class Training:
         while steps:
             first %= len(self.steps.sizes)
             count = min(steps, self.most, len(self.steps.sizes) - first)
-            losses.append(self.trainer.advance(some(self.steps, first, count))["loss"])
+            losses.append(self.trainer.advance(self.steps.part(first, count))["loss"])
             first, steps = first + count, steps - count
         return np.concatenate(losses)
 
@@ -51,12 +53,12 @@ class Training:
 
 
 class Inferring:
-    """Encode, decode or reconstruct. What comes back is NumPy's, so nothing is under way afterwards."""
+    """Encode, decode or reconstruct. The outputs are NumPy arrays, so nothing is under way after a call."""
 
-    def __init__(self, model: Inference, workload: Workload, numbers: Material) -> None:
+    def __init__(self, model: Inference, workload: Workload, arrays: Material) -> None:
         self.function = getattr(model, workload.phase)
         self.batch, self.most = workload.batch, IN_ONE_CALL if workload.batch == INFERENCE_BATCH else 1
-        one = inputs(workload, numbers)
+        one = inputs(workload, arrays)
         self.inputs = np.tile(one, (self.most, *(1,) * (one.ndim - 1)))
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "B ..."]:
@@ -73,14 +75,32 @@ class Inferring:
 
 
 class Quality(NamedTuple):
-    """A training to a held-out loss."""
+    """The outcome of a training to a held-out loss."""
 
     seconds: float
-    """From before the engine was given anything, with compilation, to the held-out loss; looking at it is included."""
+    """Time until the held-out loss was reached, compilation and evaluations included."""
     steps: int
     loss: float
     """The held-out loss at the end."""
     reached: bool
+
+
+def check_many(spec: Spec) -> None:
+    """Refuse specs of which a program that trains many models at once would leave something out.
+
+    Neither twin trains more than one model, so these programs are the benchmark's own: a step is the gradient of the
+    reconstruction alone.
+
+    Raises:
+        SpecError: the spec has other terms or weights, noise, or a component that couples samples.
+    """
+    coefficients = dict(spec.coefficients)
+    if coefficients != {"reconstruction": 1.0} or spec.noise_sites or spec.couples_samples:
+        raise SpecError(
+            f"cannot build this model: given coefficients {coefficients}, noise sites {list(spec.noise_sites)} and "
+            f"samples that are {'coupled' if spec.couples_samples else 'independent'}; expected a reconstruction of "
+            "weight 1 alone, no noise and independent samples where many models are trained at once"
+        )
 
 
 def train_to_quality(
@@ -90,12 +110,12 @@ def train_to_quality(
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Quality:
-    """Train from the weights of a seed until the held-out loss is at the workload's target, or time is up."""
+    """Train from a seed's initial weights until the held-out loss is at the workload's target or time is up."""
     height, width, channels = workload.spec.input_shape
     images = cans(QUALITY_IMAGES, (height, width), channels=channels).images
     chosen, kept = split(len(images), 0.1, seed)
     spec = replace(workload.spec, training=replace(workload.spec.training, epochs=1_000))
-    start = {name: t.astype(np.float32) for name, t in initial_weights(shapes, spec.initializer, seed).items()}
+    start = {name: t.astype(np.float32) for name, t in initial_weights(shapes, spec, seed).items()}
     per_epoch = -(-len(chosen) // workload.batch)
     began, taken, loss = clock(), 0, float("inf")
     trainer = train(spec, start, images[chosen])

@@ -22,8 +22,8 @@ from ae_jax.execution.dispatch import mesh_of, one_at_a_time, replicated
 from ae_jax.execution.gradients import AXIS
 from ae_jax.execution.plan import Plan
 from benchmarks.race.sides import Runner
-from benchmarks.race.sides.engine import Inferring, Training
-from benchmarks.race.workloads import Material, Workload, material, some
+from benchmarks.race.sides.engine import Inferring, Training, check_many
+from benchmarks.race.workloads import Material, Workload, material
 
 PLANS: dict[str, Plan | None] = {
     "default": None,
@@ -32,41 +32,43 @@ PLANS: dict[str, Plan | None] = {
     "plain convolutions": Plan(plain_convolutions=True),
     "single steps": None,
 }
-"""How each variant of the grid divides its batches; a micro-batch of 0 stands for the whole batch."""
+"""How each variant of the grid divides its batches. A micro-batch of 0 stands for the whole batch."""
 
 
 class Stepping(Training):
-    """Training steps, and what their program needs."""
+    """Training steps, and the memory of their compiled program."""
 
     def temporary_bytes(self) -> int:
-        """Return the bytes that the compiled steps need on each device beside their inputs and outputs."""
+        """Return how many bytes the compiled steps need on each device in addition to their inputs and outputs."""
         assert isinstance(self.trainer, Trainer)
-        program = self.trainer.compiled(some(self.steps, 0, min(self.most, len(self.steps.sizes))))
+        program = self.trainer.compiled(self.steps.part(0, min(self.most, len(self.steps.sizes))))
         return int(program.memory_analysis().temp_size_in_bytes)
 
 
 class Many:
-    """Models of one spec in one program, in one of two orders.
+    """Many models of one spec in one compiled program, in one of two orders.
 
-    ``vmap``: each step of all models at once. ``in turn``: each device has its share of the models, and takes all of a
-    dispatch's steps with one before it goes on to the next, so that a model's state stays in the cache. Models do not
-    know of each other: the order does not change their numbers.
+    ``vmap``: each step of all models at once. ``in turn``: each device has its share of the models and takes all steps
+    of a dispatch with one model before it goes on to the next, so that a model's state stays in the cache. The models
+    are independent of each other, so the order does not change their numbers.
     """
 
-    def __init__(self, workload: Workload, numbers: Material, variant: str) -> None:
+    def __init__(self, workload: Workload, arrays: Material, variant: str) -> None:
+        check_many(workload.spec)
         training = ae_jax.make_training(ae_jax.build(workload.spec))
-        states = [training.init(ae_jax.from_tensors(start, "float32")) for start in numbers.tensors]
+        states = [training.init(ae_jax.from_tensors(start, "float32")) for start in arrays.tensors]
         self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        self.single, self.count = variant.endswith("single steps"), len(numbers.steps.sizes)
-        images, rates = numbers.images[numbers.steps.indices], numbers.steps.learning_rates.astype(np.float32)
-        self.data = jnp.asarray(images), jnp.asarray(numbers.steps.noise, jnp.float32), jnp.asarray(rates)
+        self.single, self.count = variant.endswith("single steps"), len(arrays.steps.sizes)
+        images, rates = arrays.images[arrays.steps.indices], arrays.steps.learning_rates.astype(np.float32)
+        self.data = jnp.asarray(images), jnp.asarray(rates)
 
         def steps(
             step: Callable[..., Any], states: ae_jax.State, data: tuple[Array, ...], first: Array, count: Array
         ) -> tuple[ae_jax.State, Array]:
             def body(i: Array, carry: tuple[ae_jax.State, Array]) -> tuple[ae_jax.State, Array]:
                 states, losses = carry
-                states, terms = step(states, ae_jax.Batch(*(array[(first + i) % self.count] for array in data)))
+                images, learning_rate = (array[(first + i) % self.count] for array in data)
+                states, terms = step(states, ae_jax.Batch(images, learning_rate))
                 return states, losses.at[i].set(terms["loss"])
 
             losses = jnp.zeros((self.count, *states.step.shape), jnp.float32)
@@ -111,7 +113,7 @@ def prepare() -> None:
 
 
 def trainer_of(workload: Workload, variant: str) -> Callable[..., ae_core.training.engine.Trainer]:
-    """Return what begins a training in the way of the variant."""
+    """Return a function that begins a training in this variant: ``(spec, tensors, images) -> Trainer``."""
     plan = PLANS[variant]
     if plan is not None and plan.micro_batch == 0:
         plan = replace(plan, micro_batch=workload.batch)
@@ -119,19 +121,19 @@ def trainer_of(workload: Workload, variant: str) -> Callable[..., ae_core.traini
 
 
 def shapes(workload: Workload) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the workload's tensors."""
+    """Return names and shapes of the tensors of the workload's model."""
     return ENGINE.shapes(workload.spec)
 
 
 def open_runner(workload: Workload, variant: str) -> Runner:
     """Return the runner of a variant."""
-    numbers = material(workload, shapes(workload))
+    arrays = material(workload, shapes(workload))
     if workload.phase == "many":
-        return Many(workload, numbers, variant)
+        return Many(workload, arrays, variant)
     if workload.phase == "train":
-        trained = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
+        trained = trainer_of(workload, variant)(workload.spec, arrays.tensors[0], arrays.images)
         assert isinstance(trained, Trainer)
         if variant == "single steps":
-            trained.chunk = trained.capacity = 1  # a program of one step, that is not handed the inputs of many
-        return Stepping(trained, numbers, lambda trainer: jax.block_until_ready(trainer.state))
-    return Inferring(Inference(workload.spec, numbers.tensors[0]), workload, numbers)
+            trained.chunk = trained.capacity = 1  # a program of one step, which is not handed the inputs of many
+        return Stepping(trained, arrays, lambda trainer: jax.block_until_ready(trainer.state))
+    return Inferring(Inference(workload.spec, arrays.tensors[0]), workload, arrays)

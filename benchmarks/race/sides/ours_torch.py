@@ -18,19 +18,20 @@ from ae_torch.execution.variants import VARIANTS
 from ae_torch.model.likelihood import make_likelihood
 from ae_torch.optim import make_optimizer
 from benchmarks.race.sides import Runner
-from benchmarks.race.sides.engine import Inferring, Training
+from benchmarks.race.sides.engine import Inferring, Training, check_many
 from benchmarks.race.workloads import Material, Workload, material
 
 
 class Many:
-    """Models of one spec in one program: gradients mapped over stacked parameters, one optimiser over the stack."""
+    """Many models of one spec at once: gradients mapped over stacked parameters, one optimiser over the stack."""
 
-    def __init__(self, workload: Workload, numbers: Material, compiled: bool) -> None:
-        models = [ae_torch.from_tensors(ae_torch.Autoencoder(workload.spec), start) for start in numbers.tensors]
+    def __init__(self, workload: Workload, arrays: Material, compiled: bool) -> None:
+        check_many(workload.spec)
+        models = [ae_torch.from_tensors(ae_torch.Autoencoder(workload.spec), start) for start in arrays.tensors]
         self.parameters, _ = stack_module_state(models)
-        self.optimizer = make_optimizer(workload.spec.training, self.parameters.values())
-        self.images = torch.from_numpy(numbers.images[numbers.steps.indices])
-        self.rates = numbers.steps.learning_rates
+        self.optimizer = make_optimizer(workload.spec.training.optimizer, self.parameters.values())
+        self.images = torch.from_numpy(arrays.images[arrays.steps.indices])
+        self.rates = arrays.steps.learning_rates
         skeleton = ae_torch.Autoencoder(workload.spec).to("meta")
         likelihood = make_likelihood(workload.spec.likelihood)
 
@@ -62,12 +63,12 @@ class Many:
 
 
 class InTurn:
-    """Models of one spec, one after another, each with a trainer of its own, which takes all steps of a call."""
+    """Many models of one spec, one after another: each has a trainer of its own, which takes all steps of a call."""
 
-    def __init__(self, workload: Workload, numbers: Material) -> None:
+    def __init__(self, workload: Workload, arrays: Material) -> None:
         train = trainer_of(workload, "channels_last")
-        trainers = [train(workload.spec, start, numbers.images) for start in numbers.tensors]
-        self.trainings = [Training(trainer, numbers, settle) for trainer in trainers]
+        trainers = [train(workload.spec, start, arrays.images) for start in arrays.tensors]
+        self.trainings = [Training(trainer, arrays, settle) for trainer in trainers]
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, "K M"]:
         """Return the loss of each step and model."""
@@ -79,34 +80,34 @@ class InTurn:
 
 
 def prepare() -> None:
-    """Give PyTorch the cores that JAX has."""
+    """Let PyTorch use as many cores as JAX does."""
     torch.set_num_threads(usable_cores())
 
 
 def settle(*under_way: Any) -> None:
-    """Wait for the device; on a CPU nothing is ever under way."""
+    """Wait for a GPU; on a CPU nothing is ever under way."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def trainer_of(workload: Workload, variant: str) -> Callable[..., ae_core.training.engine.Trainer]:
-    """Return what begins a training in the way of the variant."""
+    """Return a function that begins a training in this variant: ``(spec, tensors, images) -> Trainer``."""
     return partial(Trainer, variant=VARIANTS[variant])
 
 
 def shapes(workload: Workload) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the workload's tensors."""
+    """Return names and shapes of the tensors of the workload's model."""
     return ENGINE.shapes(workload.spec)
 
 
 def open_runner(workload: Workload, variant: str) -> Runner:
     """Return the runner of a variant."""
-    numbers = material(workload, shapes(workload))
+    arrays = material(workload, shapes(workload))
     if workload.phase == "many" and variant == "in turn":
-        return InTurn(workload, numbers)
+        return InTurn(workload, arrays)
     if workload.phase == "many":
-        return Many(workload, numbers, variant == "func+compile")
+        return Many(workload, arrays, variant == "func+compile")
     if workload.phase == "train":
-        trainer = trainer_of(workload, variant)(workload.spec, numbers.tensors[0], numbers.images)
-        return Training(trainer, numbers, settle)
-    return Inferring(Inference(workload.spec, numbers.tensors[0], VARIANTS[variant]), workload, numbers)
+        trainer = trainer_of(workload, variant)(workload.spec, arrays.tensors[0], arrays.images)
+        return Training(trainer, arrays, settle)
+    return Inferring(Inference(workload.spec, arrays.tensors[0], VARIANTS[variant]), workload, arrays)

@@ -1,8 +1,8 @@
-"""Keras 3 as one would write it, on the backend that KERAS_BACKEND names: a functional model and `train_on_batch`.
+"""Keras 3 as one would write it, on the backend named by KERAS_BACKEND: a functional model and `train_on_batch`.
 
-The loss, initial weights, batches and noise are ours. Keras' own Adam adds eps before the bias is corrected, which is
-another optimiser; the one here has eps where the paper has it. On PyTorch it moves the variables one by one, where
-Keras' own moves them in groups.
+The loss, initial weights, batches and noise are ours. Keras' own Adam adds eps before the bias correction, which makes
+it another optimiser; the one here adds eps where the paper does. On PyTorch it updates the variables one by one, where
+Keras' own updates them in groups.
 """
 
 from typing import Any
@@ -13,17 +13,18 @@ from jaxtyping import Float
 from keras import layers, ops
 
 from ae_core.commands.cli import load_engine
-from ae_core.errors import SpecError
-from ae_core.spec import SGD, BernoulliLikelihood, ConvBackbone, GaussianBottleneck, Spec
+from ae_core.spec import Adam as AdamSpec
+from ae_core.spec import ConvBackbone, GaussianBottleneck, Spec
 from benchmarks.race.sides import Runner
-from benchmarks.race.workloads import Material, Workload, material
+from benchmarks.race.sides.peer import check, check_common, expect
+from benchmarks.race.workloads import Material, Workload, material, with_noise
 
 
 class Adam(keras.optimizers.Adam):
     """Adam with eps added to the corrected root. Source: Kingma & Ba (2015), algorithm 1."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move one variable."""
+        """Update one variable."""
         step = ops.cast(self.iterations + 1, variable.dtype)
         m = self._momentums[self._get_variable_index(variable)]
         v = self._velocities[self._get_variable_index(variable)]
@@ -50,17 +51,21 @@ class Penalty(layers.Layer):
 
 
 def build(spec: Spec) -> tuple[keras.Model, dict[str, layers.Layer]]:
-    """Return the model of a convolutional spec with relu, padding "same" and no norms, and its layers by name."""
-    backbone = spec.backbone
-    if not isinstance(backbone, ConvBackbone):
-        raise SpecError("Keras: written for convolutional specs alone")
+    """Return the model of a convolutional spec with relu, padding "same" and no norms, and its layers by name.
+
+    Raises:
+        SpecError: the spec is of another kind.
+    """
+    backbone = expect(spec.backbone, ConvBackbone)
+    check(backbone.padding == "same", "backbone.padding", backbone.padding, "same")
+    check(backbone.activation == "relu", "backbone.activation", backbone.activation, "relu")
     named: dict[str, layers.Layer] = {}
 
     def add(name: str, layer: layers.Layer) -> layers.Layer:
         named[name] = layer
         return layer
 
-    image, noise = keras.Input(spec.input_shape), keras.Input((spec.bottleneck.latent,))
+    image, noise = keras.Input(spec.input_shape), keras.Input(spec.latent_shape)
     common: dict[str, Any] = {"kernel_size": backbone.kernel, "padding": "same"}
     y = image
     for i, (channels, stride) in enumerate(zip(backbone.channels, backbone.strides, strict=True)):
@@ -68,13 +73,13 @@ def build(spec: Spec) -> tuple[keras.Model, dict[str, layers.Layer]]:
         y = add(f"encoder.blocks.{i}.conv", conv)(y)
     inner = y.shape[1:]
     y = layers.Flatten()(y)
-    latent = spec.bottleneck.latent
+    latent = spec.latent_size
     if isinstance(spec.bottleneck, GaussianBottleneck):
-        mean = add("encoder.bottleneck.mean", layers.Dense(latent))(y)
-        logvar = add("encoder.bottleneck.logvar", layers.Dense(latent))(y)
-        y = Penalty(spec.bottleneck.kl_weight)([mean, logvar, noise])
+        mean = add("bottleneck.mean", layers.Dense(latent))(y)
+        logvar = add("bottleneck.logvar", layers.Dense(latent))(y)
+        y = Penalty(spec.last_coefficients["kl"])([mean, logvar, noise])
     else:
-        y = add("encoder.bottleneck.code", layers.Dense(latent))(y)
+        y = add("bottleneck.code", layers.Dense(latent))(y)
     y = layers.Reshape(inner)(add("decoder.inner", layers.Dense(int(np.prod(inner))))(y))
     for i, (channels, stride) in enumerate(zip(reversed(backbone.channels), reversed(backbone.strides), strict=True)):
         conv = layers.Conv2DTranspose(channels, strides=stride, activation="relu", **common)
@@ -87,17 +92,16 @@ def build(spec: Spec) -> tuple[keras.Model, dict[str, layers.Layer]]:
 class Training:
     """Training steps, one call of Keras each."""
 
-    def __init__(self, workload: Workload, numbers: Material) -> None:
-        spec, optimizer = workload.spec, workload.spec.training.optimizer
-        if isinstance(optimizer, SGD) or not isinstance(spec.likelihood, BernoulliLikelihood):
-            raise SpecError("Keras: written for a Bernoulli likelihood and Adam alone")
+    def __init__(self, workload: Workload, arrays: Material) -> None:
+        spec = workload.spec
+        likelihood, optimizer = check_common(spec, constant=True), expect(spec.training.optimizer, AdamSpec)
         self.model, named = build(spec)
         for name, layer in named.items():
-            weight, bias = (numbers.tensors[0][f"{name}.{kind}"] for kind in ("weight", "bias"))
+            weight, bias = (arrays.tensors[0][f"{name}.{kind}"] for kind in ("weight", "bias"))
             # Keras has [height, width, in, out], of a transposed convolution [height, width, out, in]
             layer.set_weights([weight.transpose(*range(2, weight.ndim), 1, 0), bias])
-        sums = spec.likelihood.reduction == "sum"
-        factor = spec.likelihood.weight * (np.prod(spec.input_shape) if sums else 1)
+        sums = likelihood.reduction == "sum"
+        factor = likelihood.weight * (np.prod(spec.input_shape) if sums else 1)
 
         def loss(images: Any, logits: Any) -> Any:
             errors = ops.binary_crossentropy(images, logits, from_logits=True)
@@ -105,17 +109,17 @@ class Training:
 
         adam = Adam(optimizer.learning_rate, optimizer.b1, optimizer.b2, optimizer.eps)
         self.model.compile(optimizer=adam, loss=loss)
-        self.numbers, self.draws = numbers, isinstance(spec.bottleneck, GaussianBottleneck)
+        self.images, self.steps = arrays.images, with_noise(arrays.steps, spec)
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, " K"]:
         """Return the loss of each step."""
-        images, (indices, _, noise, _) = self.numbers.images, self.numbers.steps
         losses = []
         for i in range(first, first + steps):
-            row = i % len(indices)
-            batch = images[indices[row]]
-            given = [batch, noise[row].astype(np.float32)] if self.draws else batch
-            self.model.reset_metrics()  # else what comes back is the mean since the beginning
+            row = i % len(self.steps.indices)
+            batch = self.images[self.steps.indices[row]]
+            noise = [values[row].astype(np.float32) for values in self.steps.noise.values()]
+            given = [batch, *noise] if noise else batch
+            self.model.reset_metrics()  # else it returns the mean of all losses so far
             losses.append(float(self.model.train_on_batch(given, batch)))
         return np.array(losses)
 

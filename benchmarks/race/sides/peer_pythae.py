@@ -1,7 +1,7 @@
-"""pythae's AE and VAE (Chadebec et al., 2022), with the step that its `BaseTrainer` takes.
+"""pythae's AE and VAE (Chadebec et al., 2022), trained with the step of its `BaseTrainer`.
 
-Encoder and decoder are given to it, as its users do; the loss and the noise are put in by the methods that pythae has
-for them, since its own are other formulas and another random stream.
+Encoder and decoder are handed to it, as its users do. The loss and the noise replace its own, which are other formulas
+and another random stream, through the methods that pythae has for them.
 """
 
 from typing import Any
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ae_torch
-from ae_core.errors import SpecError
-from ae_core.spec import SGD, BernoulliLikelihood, GaussianBottleneck, Spec
+from ae_core.spec import Adam, GaussianBottleneck, Spec
 from ae_core.system.environment import usable_cores
 from ae_torch.engine import ENGINE
+from ae_torch.model.autoencoder import NO_NOISE
+from ae_torch.model.bottleneck import GaussianCode
 from benchmarks.race.sides import Runner
-from benchmarks.race.workloads import Material, Workload, material
+from benchmarks.race.sides.peer import check_common, expect
+from benchmarks.race.workloads import Material, Workload, material, with_noise
 
 
 class Encoder(BaseEncoder):
@@ -29,11 +31,11 @@ class Encoder(BaseEncoder):
 
     def __init__(self, model: ae_torch.Autoencoder) -> None:
         super().__init__()
-        self.layers = model.encoder
+        self.layers, self.bottleneck = model.encoder, model.bottleneck
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> ModelOutput:  # noqa: D102
-        code = self.layers(x.movedim(1, -1))
-        if isinstance(code, ae_torch.GaussianCode):
+        code = self.bottleneck(self.layers(x.movedim(1, -1)), NO_NOISE)
+        if isinstance(code, GaussianCode):
             return ModelOutput(embedding=code.mean, log_covariance=code.logvar)
         return ModelOutput(embedding=code.z)
 
@@ -50,12 +52,14 @@ class Decoder(BaseDecoder):
 
 
 def build(spec: Spec, model: ae_torch.Autoencoder) -> Any:
-    """Return pythae's model of a spec."""
-    likelihood, bottleneck = spec.likelihood, spec.bottleneck
-    if not isinstance(likelihood, BernoulliLikelihood):
-        raise SpecError("pythae: written for a Bernoulli likelihood alone")
+    """Return pythae's model of a spec.
+
+    Raises:
+        SpecError: the spec has parts that pythae's models do not have.
+    """
+    likelihood, bottleneck = check_common(spec, constant=True), spec.bottleneck
     height, width, channels = spec.input_shape
-    config = {"input_dim": (channels, height, width), "latent_dim": bottleneck.latent}
+    config = {"input_dim": (channels, height, width), "latent_dim": spec.latent_size}
 
     def reconstruction(logits: Tensor, x: Tensor) -> Tensor:
         errors = F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1)
@@ -76,7 +80,7 @@ def build(spec: Spec, model: ae_torch.Autoencoder) -> Any:
         ) -> tuple[Tensor, Tensor, Tensor]:
             kl = -0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp(), dim=-1)
             errors = reconstruction(recon_x, x)
-            weight = bottleneck.kl_weight if isinstance(bottleneck, GaussianBottleneck) else 0.0
+            weight = spec.last_coefficients["kl"]
             return (errors + weight * kl).mean(0), errors.mean(0), kl.mean(0)
 
     if isinstance(bottleneck, GaussianBottleneck):
@@ -85,28 +89,28 @@ def build(spec: Spec, model: ae_torch.Autoencoder) -> Any:
 
 
 class Training:
-    """Training steps, as pythae's trainer takes them; but it leaves the loss of each on the device until the end."""
+    """Training steps as pythae's trainer takes them, except that losses stay on the device until the last step."""
 
-    def __init__(self, workload: Workload, numbers: Material) -> None:
-        spec, adam = workload.spec, workload.spec.training.optimizer
-        if isinstance(adam, SGD):
-            raise SpecError("pythae: written for Adam alone")
-        model = ae_torch.from_tensors(ae_torch.Autoencoder(spec), numbers.tensors[0])
+    def __init__(self, workload: Workload, arrays: Material) -> None:
+        spec, steps = workload.spec, with_noise(arrays.steps, workload.spec)
+        adam = expect(spec.training.optimizer, Adam)
+        model = ae_torch.from_tensors(ae_torch.Autoencoder(spec), arrays.tensors[0])
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # PyTorch's stubs lack it
         self.model: nn.Module = build(spec, model).train()
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=adam.learning_rate, betas=(adam.b1, adam.b2), eps=adam.eps
         )
-        self.images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(numbers.images, -1, 1)))
-        self.indices = torch.from_numpy(numbers.steps.indices)
-        self.noise = torch.from_numpy(numbers.steps.noise.astype(np.float32))
+        self.images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(arrays.images, -1, 1)))
+        self.indices = torch.from_numpy(steps.indices)
+        self.noise = {site: torch.from_numpy(values.astype(np.float32)) for site, values in steps.noise.items()}
 
     def take(self, steps: int, first: int = 0) -> Float[np.ndarray, " K"]:
         """Return the loss of each step."""
         losses = []
         for i in range(first, first + steps):
             row = i % len(self.indices)
-            self.model.noise = self.noise[row]
+            if self.noise:
+                self.model.noise = self.noise["bottleneck"][row]
             output = self.model({"data": self.images[self.indices[row]]}, epoch=1, dataset_size=len(self.images))
             self.optimizer.zero_grad()
             output.loss.backward()
@@ -115,7 +119,7 @@ class Training:
         return torch.stack(losses).numpy()
 
     def settle(self) -> None:
-        """Nothing is ever under way on a CPU."""
+        """Do nothing: on a CPU nothing is ever under way."""
 
 
 def prepare() -> None:

@@ -1,11 +1,11 @@
 """Flax as one would write it: `nn.Conv`, `nn.ConvTranspose`, `nn.Dense`, optax, one jitted step.
 
-The loss, initial weights, batches and noise are ours, so that it can be held against the reference. Kernels only need
-their axes in Flax's order.
+The loss, initial weights, batches and noise are ours, so that the losses can be compared with the reference. Kernels
+only need their axes in Flax's order.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +15,30 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from ae_core.errors import SpecError
-from ae_core.spec import SGD, BernoulliLikelihood, ConvBackbone, DenseBackbone, GaussianBottleneck, Schedule, Spec
+from ae_core.spec import Adam, Constant, ConvBackbone, DenseBackbone, GaussianBottleneck, Spec
 from ae_jax.engine import ENGINE
 from benchmarks.race.sides import Runner
-from benchmarks.race.workloads import Material, Workload, material
+from benchmarks.race.sides.peer import check, check_common, expect
+from benchmarks.race.workloads import Material, Workload, material, with_noise
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu_tanh": nn.gelu}
 """As Flax has them by default."""
 
 
+def _backbone(spec: Spec) -> ConvBackbone | DenseBackbone:
+    return cast(ConvBackbone | DenseBackbone, expect(spec.backbone, ConvBackbone, DenseBackbone))
+
+
 class Model(nn.Module):
-    """Encoder and decoder of a spec with padding "same" and no norms; returns logits and the penalty's mean."""
+    """Encoder and decoder of a spec with padding "same" and no norms; returns logits and the weighted KL term."""
 
     spec: Spec
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], noise: Float[Array, "B L"]) -> tuple[Array, Array]:  # noqa: D102
-        backbone, latent = self.spec.backbone, self.spec.bottleneck.latent
+    def __call__(  # noqa: D102
+        self, x: Float[Array, "B H W C"], noise: dict[str, Float[Array, "B L"]]
+    ) -> tuple[Array, Array]:
+        backbone, latent = _backbone(self.spec), self.spec.latent_size
         activation = ACTIVATIONS[backbone.activation]
         y = x
         if isinstance(backbone, ConvBackbone):
@@ -46,19 +52,19 @@ class Model(nn.Module):
                 y = activation(nn.Dense(width, name=f"encoder.blocks.{i}.linear")(y))
         penalty = jnp.zeros(())
         if isinstance(self.spec.bottleneck, GaussianBottleneck):
-            mean = nn.Dense(latent, name="encoder.bottleneck.mean")(y)
-            logvar = nn.Dense(latent, name="encoder.bottleneck.logvar")(y)
-            y = mean + jnp.exp(0.5 * logvar) * noise
+            mean = nn.Dense(latent, name="bottleneck.mean")(y)
+            logvar = nn.Dense(latent, name="bottleneck.logvar")(y)
+            y = mean + jnp.exp(0.5 * logvar) * noise["bottleneck"]
             kl = -0.5 * (1 + logvar - mean**2 - jnp.exp(logvar)).sum(-1)
-            penalty = self.spec.bottleneck.kl_weight * kl.mean()
+            penalty = self.spec.last_coefficients["kl"] * kl.mean()
         else:
-            y = nn.Dense(latent, name="encoder.bottleneck.code")(y)
+            y = nn.Dense(latent, name="bottleneck.code")(y)
         if isinstance(backbone, ConvBackbone):
             y = nn.Dense(int(np.prod(inner)), name="decoder.inner")(y).reshape(-1, *inner)
             pairs = zip(reversed(backbone.channels), reversed(backbone.strides), strict=True)
             for i, (channels, stride) in enumerate(pairs):
                 name = f"decoder.blocks.{i}.conv"
-                # transpose_kernel: the kernel of the convolution that this is the adjoint of, as everywhere else
+                # transpose_kernel: the kernel is that of the convolution whose adjoint this is, as in both twins
                 layer = nn.ConvTranspose(channels, side, (stride, stride), transpose_kernel=True, name=name)
                 y = activation(layer(y))
             return nn.Conv(x.shape[-1], side, name="decoder.output")(y), penalty
@@ -70,23 +76,24 @@ class Model(nn.Module):
 class Training:
     """Training steps: one jitted step in a Python loop, or all of them in one `lax.scan`."""
 
-    def __init__(self, workload: Workload, numbers: Material, scan: bool) -> None:
-        spec, steps = workload.spec, numbers.steps
-        likelihood, adam = spec.likelihood, spec.training.optimizer
-        if not isinstance(likelihood, BernoulliLikelihood) or isinstance(adam, SGD):
-            raise SpecError("plain Flax: written for a Bernoulli likelihood and Adam alone")
-        if spec.backbone.activation not in ACTIVATIONS:
-            raise SpecError(f"plain Flax: written for {' and '.join(ACTIVATIONS)}, not {spec.backbone.activation}")
+    def __init__(self, workload: Workload, arrays: Material, scan: bool) -> None:
+        spec, steps = workload.spec, with_noise(arrays.steps, workload.spec)
+        likelihood, adam = check_common(spec), expect(spec.training.optimizer, Adam)
+        backbone = _backbone(spec)
+        padding = backbone.padding if isinstance(backbone, ConvBackbone) else "same"
+        check(padding == "same", "backbone.padding", padding, "same")
+        known = " or ".join(ACTIVATIONS)
+        check(backbone.activation in ACTIVATIONS, "backbone.activation", backbone.activation, known)
         model, reduce = Model(spec), jnp.mean if likelihood.reduction == "mean" else jnp.sum
         rates = jnp.asarray(steps.learning_rates, jnp.float32)
-        constant = spec.training.schedule == Schedule()
+        constant = spec.training.schedule == Constant()
         schedule = adam.learning_rate if constant else lambda i: rates[i % len(rates)]
         optimizer = optax.adam(schedule, b1=adam.b1, b2=adam.b2, eps=adam.eps)
         forward: Callable[..., Any] = model.apply
         self.scan, self.count = scan, len(steps.sizes)
-        self.images, self.indices = jnp.asarray(numbers.images), jnp.asarray(steps.indices)
-        self.noise = jnp.asarray(steps.noise, jnp.float32)
-        params = parameters(numbers.tensors[0])
+        self.images, self.indices = jnp.asarray(arrays.images), jnp.asarray(steps.indices)
+        self.noise = {site: jnp.asarray(values, jnp.float32) for site, values in steps.noise.items()}
+        params = parameters(arrays.tensors[0])
         self.state = params, optimizer.init(params)
 
         def step(state: tuple, batch: tuple) -> tuple:  # type: ignore[type-arg]
@@ -110,13 +117,16 @@ class Training:
         """Return the loss of each step."""
         rows = np.arange(first, first + steps) % self.count
         if self.scan:
-            self.state, losses = self.steps(self.state, (self.indices[rows], self.noise[rows]))
+            self.state, losses = self.steps(self.state, self._batch(rows))
             return np.asarray(losses)
         values = []
         for row in rows:
-            self.state, value = self.step(self.state, (self.indices[row], self.noise[row]))
+            self.state, value = self.step(self.state, self._batch(row))
             values.append(value)
         return np.asarray(jnp.stack(values))
+
+    def _batch(self, rows: Any) -> tuple[Array, dict[str, Array]]:
+        return self.indices[rows], {site: values[rows] for site, values in self.noise.items()}
 
     def settle(self) -> None:
         """Wait for the weights."""
@@ -124,8 +134,8 @@ class Training:
 
 
 def parameters(tensors: dict[str, np.ndarray]) -> dict[str, dict[str, Array]]:
-    """Return Flax's parameters: kernels are [in, out] and [height, width, in, out], of a transposed one with in and
-    out exchanged."""
+    """Return Flax's parameters: kernels are [in, out] or [height, width, in, out], in and out exchanged in a transposed
+    convolution."""
     found: dict[str, dict[str, Array]] = {}
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")

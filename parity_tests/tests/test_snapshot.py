@@ -1,4 +1,4 @@
-"""A training goes on from its memory: to the bit in the twin that gave it, within the identity limit in the other."""
+"""A training goes on from its snapshot: to the bit in the twin that gave it, within the identity limit in the other."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import ae_jax.engine
 import ae_torch.engine
 from ae_core.spec import SGD, Adam, AdamW, Training
 from ae_core.training.initial import initial_weights
-from ae_core.training.loop import make_steps
+from ae_core.training.steps import make_steps
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
 from parity_tests.gates.identity import with_precision
@@ -32,7 +32,7 @@ def _spec(name, optimizer, precision="float64"):
 
 def _trainer(twin, spec):
     shapes = ENGINES[twin].shapes(spec)
-    return ENGINES[twin].train(spec, initial_weights(shapes, spec.initializer, 0), images_of(spec))
+    return ENGINES[twin].train(spec, initial_weights(shapes, spec, 0), images_of(spec))
 
 
 def _steps(spec, epoch):
@@ -40,14 +40,14 @@ def _steps(spec, epoch):
 
 
 def _whole_and_resumed(name, optimizer, first, second, precision="float64"):
-    """Return the memory of four steps in one go of the first twin, and of two there and two in the second."""
+    """Return the snapshots of four steps in one go of the first twin, and of two there and two in the second."""
     spec = _spec(name, optimizer, precision)
     whole, resumed = _trainer(first, spec), _trainer(second, spec)
     whole.advance(_steps(spec, 0))
-    resumed.remember(whole.memory())
+    resumed.restore(whole.snapshot())
     for trainer in (whole, resumed):
         trainer.advance(_steps(spec, 1))
-    return whole.memory(), resumed.memory()
+    return whole.snapshot(), resumed.snapshot()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,55 +1,25 @@
-"""The Gaussian code with its KL term, and the likelihoods."""
+"""Likelihoods: from logits or means to the term ``reconstruction`` of the loss."""
 
 import math
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 from scipy.special import expit
 
-from ae_core.spec import Reduction
+from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Likelihood, Reduction, missing
 from parity_tests.oracle.activation import ELEMENTARY
-from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
+from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors, Values
 
 
-@dataclass(frozen=True)
-class GaussianCode:
-    """From x = (mean | logvar), [B, 2·L], to y = (z, all of them, and then KL, the mean over the batch).
+@singledispatch
+def layer_of_likelihood(likelihood: Likelihood) -> Layer:
+    """Return the layer from the decoder's output to one number; ``images`` are a constant among its parameters.
 
-    z = mean + exp(½·logvar)·noise; KL = −½ Σ (1 + logvar − mean² − exp(logvar)) over latent dimensions.
-    Source: Kingma & Welling (2014), eq. 10 and appendix B. ``noise`` is a constant among the parameters.
+    Raises:
+        MissingError: none is registered for this kind.
     """
-
-    def forward(self, p: Tensors, x: Array) -> Array:
-        """Return every z, then KL."""
-        mean, logvar = np.split(x, 2, -1)
-        z = mean + np.exp(0.5 * logvar) * p["noise"]
-        kl = -0.5 * (1 + logvar - mean**2 - np.exp(logvar)).sum(-1).mean()
-        return np.append(z.ravel(), kl)
-
-    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
-        """Return dmean = dz + k·mean and dlogvar = ½·exp(½·logvar)·noise·dz + ½·k·(exp(logvar) − 1), k = dKL/B."""
-        mean, logvar = np.split(x, 2, -1)
-        dz, k = dy[:-1].reshape(mean.shape), dy[-1] / len(x)
-        dmean = dz + k * mean
-        dlogvar = 0.5 * np.exp(0.5 * logvar) * p["noise"] * dz + 0.5 * k * (np.exp(logvar) - 1)
-        return np.concatenate([dmean, dlogvar], -1), {}
-
-    def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
-        """Return √K·u times the formulas on absolute values, with sums for differences.
-
-        K, beside one exp in each, where halving and doubling round nothing: z takes a product and a sum. A latent
-        dimension's part of KL takes a square and three sums, and is one term of a sum over all latent dimensions of
-        the batch, which ends in a quotient. k takes two, where it is multiplied by 1/B; so its part of dlogvar takes
-        these, a product and a difference, z's part two products, and a sum joins the two: 5, of which dmean takes 4.
-        """
-        mean, logvar = np.split(np.abs(x), 2, -1)
-        var, std = np.exp(x[:, logvar.shape[1] :]), np.exp(0.5 * x[:, logvar.shape[1] :])
-        noise, dz, k = np.abs(p["noise"]), np.abs(dy[:-1]).reshape(mean.shape), np.abs(dy[-1]) / len(x)
-        z = math.sqrt(ELEMENTARY + 2) * u * (mean + std * noise)
-        kl = 0.5 * (1 + logvar + mean**2 + var).sum(-1).mean()
-        kl = math.sqrt(ELEMENTARY + 4 + mean.size) * u * kl
-        dx = np.concatenate([dz + k * mean, 0.5 * std * noise * dz + 0.5 * k * (var + 1)], -1)
-        return Values(np.append(z.ravel(), kl), math.sqrt(ELEMENTARY + 5) * u * dx, {})
+    raise missing("parity_tests", "layer_of_likelihood", likelihood)
 
 
 @dataclass(frozen=True)
@@ -114,3 +84,13 @@ class Gaussian:
 def _share(reduction: Reduction, x: Array) -> float:
     """Return the weight of one pixel in the mean over the batch of each image's mean or sum."""
     return 1 / (x.size if reduction == "mean" else len(x))
+
+
+@layer_of_likelihood.register
+def _bernoulli(likelihood: BernoulliLikelihood) -> Bernoulli:
+    return Bernoulli(likelihood.reduction)
+
+
+@layer_of_likelihood.register
+def _gaussian(likelihood: GaussianLikelihood) -> Gaussian:
+    return Gaussian(likelihood.reduction, likelihood.variance)

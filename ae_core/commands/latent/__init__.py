@@ -1,0 +1,1 @@
+"""The commands that show a latent space and walk through it."""

@@ -1,0 +1,89 @@
+"""Schedules: numbers that change with the step, worked out once in NumPy float64 and handed to both twins.
+
+One scales the learning rate; others stand where a component takes a number or a schedule, such as the weight of a term
+of the loss. Evaluation takes a schedule's last value, so that the losses of all epochs can be compared.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ae_core.spec.component import MAX_STEPS, Component, check, check_integers
+
+
+class Schedule(Component):
+    """A number for each step of a training."""
+
+    family: ClassVar[str] = "schedule"
+
+    @abstractmethod
+    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+        """Return the numbers of the given steps (counted from 0) of a training of ``total_steps``."""
+        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def last(self) -> float:
+        """The number that it comes to, which evaluation takes."""
+        raise NotImplementedError
+
+
+class _WarmedUp(Schedule):
+    warmup_steps: int
+
+    def _warmed(self, steps: np.ndarray, values: np.ndarray) -> Float64[np.ndarray, " K"]:
+        if not self.warmup_steps:
+            return values
+        return np.where(steps < self.warmup_steps, (steps + 1) / self.warmup_steps, values)
+
+
+@dataclass(frozen=True)
+class Constant(_WarmedUp):
+    """1, after a linear warm-up."""
+
+    kind: ClassVar[str] = "constant"
+    warmup_steps: int = 0
+    """Linear warm-up: step t < warmup_steps has (t + 1) / warmup_steps."""
+
+    def __post_init__(self) -> None:
+        check_integers("warmup_steps", (self.warmup_steps,), 0, MAX_STEPS)
+
+    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+        """Return 1 at each step after the warm-up."""
+        return self._warmed(steps, np.ones(len(steps)))
+
+    @property
+    def last(self) -> float:
+        """1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine(_WarmedUp):
+    """Half a cosine from 1 to ``final`` over the steps after a linear warm-up.
+
+    Source: Loshchilov & Hutter (2017), eq. 5, without restarts.
+    """
+
+    kind: ClassVar[str] = "cosine"
+    warmup_steps: int = 0
+    """Linear warm-up: step t < warmup_steps has (t + 1) / warmup_steps."""
+    final: float = 0.0
+    """Where the cosine ends."""
+
+    def __post_init__(self) -> None:
+        check_integers("warmup_steps", (self.warmup_steps,), 0, MAX_STEPS)
+        check(0 <= self.final <= 1, "final", self.final, "a number in [0, 1]")
+
+    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+        """Return the cosine."""
+        progress = np.clip((steps - self.warmup_steps) / max(total_steps - self.warmup_steps, 1), 0, 1)
+        return self._warmed(steps, self.final + (1 - self.final) * 0.5 * (1 + np.cos(np.pi * progress)))
+
+    @property
+    def last(self) -> float:
+        """Where it ends."""
+        return self.final

@@ -1,0 +1,94 @@
+"""Bottlenecks: from features to a code and the terms that it adds to the loss."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+
+from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
+from parity_tests.oracle.activation import ELEMENTARY
+from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
+from parity_tests.oracle.linear import Linear
+from parity_tests.oracle.tree import Chain, Fork, Leaf, Node, Shape
+
+NAME = "bottleneck"
+"""Of the module; a layer of this name takes the noise of the site of this name, and has z for its output."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a bottleneck makes of features."""
+
+    node: Node
+    """From features to z; where there are ``terms``, to all numbers of z in one axis and then the terms."""
+    terms: tuple[str, ...] = ()
+    """Terms of the loss, each the mean over the batch. One of which the spec has no coefficient is only reported."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the twins' codes beside z, by the layers whose outputs they are."""
+
+
+@singledispatch
+def layers_of_bottleneck(bottleneck: Bottleneck, features: tuple[int, ...]) -> Code:
+    """Return the bottleneck's layers, for features of this shape.
+
+    Raises:
+        MissingError: none are registered for this kind.
+    """
+    raise missing("parity_tests", "layers_of_bottleneck", bottleneck)
+
+
+@layers_of_bottleneck.register
+def _plain(bottleneck: PlainBottleneck, features: tuple[int, ...]) -> Code:
+    return Code(Chain((Shape((math.prod(features),)), Leaf(f"{NAME}.code", Linear()))))
+
+
+@dataclass(frozen=True)
+class GaussianCode:
+    """From x = (mean | logvar), [B, 2·L], to y = (z, all of them, and then KL, the mean over the batch).
+
+    z = mean + exp(½·logvar)·noise; KL = −½ Σ (1 + logvar − mean² − exp(logvar)) over latent dimensions.
+    Source: Kingma & Welling (2014), eq. 10 and appendix B. ``noise`` is a constant among the parameters.
+    """
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return every z, then KL."""
+        mean, logvar = np.split(x, 2, -1)
+        z = mean + np.exp(0.5 * logvar) * p["noise"]
+        kl = -0.5 * (1 + logvar - mean**2 - np.exp(logvar)).sum(-1).mean()
+        return np.append(z.ravel(), kl)
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return dmean = dz + k·mean and dlogvar = ½·exp(½·logvar)·noise·dz + ½·k·(exp(logvar) − 1), k = dKL/B."""
+        mean, logvar = np.split(x, 2, -1)
+        dz, k = dy[:-1].reshape(mean.shape), dy[-1] / len(x)
+        dmean = dz + k * mean
+        dlogvar = 0.5 * np.exp(0.5 * logvar) * p["noise"] * dz + 0.5 * k * (np.exp(logvar) - 1)
+        return np.concatenate([dmean, dlogvar], -1), {}
+
+    def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
+        """Return √K·u times the formulas on absolute values, with sums for differences.
+
+        K, beside one exp in each, where halving and doubling round nothing: z takes a product and a sum. A latent
+        dimension's part of KL takes a square and three sums, and is one term of a sum over all latent dimensions of
+        the batch, which ends in a quotient. k takes two, where it is multiplied by 1/B; so its part of dlogvar takes
+        these, a product and a difference, z's part two products, and a sum joins the two: 5, of which dmean takes 4.
+        """
+        mean, logvar = np.split(np.abs(x), 2, -1)
+        var, std = np.exp(x[:, logvar.shape[1] :]), np.exp(0.5 * x[:, logvar.shape[1] :])
+        noise, dz, k = np.abs(p["noise"]), np.abs(dy[:-1]).reshape(mean.shape), np.abs(dy[-1]) / len(x)
+        z = math.sqrt(ELEMENTARY + 2) * u * (mean + std * noise)
+        kl = 0.5 * (1 + logvar + mean**2 + var).sum(-1).mean()
+        kl = math.sqrt(ELEMENTARY + 4 + mean.size) * u * kl
+        dx = np.concatenate([dz + k * mean, 0.5 * std * noise * dz + 0.5 * k * (var + 1)], -1)
+        return Values(np.append(z.ravel(), kl), math.sqrt(ELEMENTARY + 5) * u * dx, {})
+
+
+@layers_of_bottleneck.register
+def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...]) -> Code:
+    fields = {name: f"{NAME}.{name}" for name in ("mean", "logvar")}
+    fork = Fork(tuple(Leaf(name, Linear()) for name in fields.values()), (bottleneck.latent,) * 2)
+    return Code(
+        Chain((Shape((math.prod(features),)), fork, Leaf(NAME, GaussianCode(), output=f"{NAME}:z"))), ("kl",), fields
+    )
