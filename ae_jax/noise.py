@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -36,9 +37,10 @@ def _word(number: Number | Int[Array, " K"] | UInt32[Array, " K"]) -> UInt32[Arr
 
 def _upper(word: UInt32[Array, "..."], multiplier: np.uint32) -> UInt32[Array, "..."]:
     """Return the upper word of a product."""
-    if hasattr(lax, "mulhi"):
+    # XLA has an operation for it that JAX up to 0.10.0 does not offer and that shard_map does not lower
+    if hasattr(lax, "mulhi") and not jax.sharding.get_abstract_mesh().manual_axes:
         return lax.mulhi(word, multiplier)
-    # JAX up to 0.10.0 has products of the lower word alone: of halves, they are exact
+    # products of halves are exact
     low, high = multiplier & 0xFFFF, multiplier >> 16
     middle = (word & 0xFFFF) * high + ((word & 0xFFFF) * low >> 16)
     return (word >> 16) * high + (middle >> 16) + ((word >> 16) * low + (middle & 0xFFFF) >> 16)
