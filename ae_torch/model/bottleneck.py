@@ -54,7 +54,7 @@ class PlainCode(NamedTuple):
 
     z: Float[Tensor, "B L"]
 
-    def penalties(self, bottleneck: PlainBottleneck, coefficients: Coefficients) -> dict[str, Term]:
+    def penalties(self, bottleneck: Bottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return no penalty."""
         return {}
 

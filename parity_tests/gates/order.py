@@ -219,7 +219,7 @@ def _check_prescription(spec: Spec, count: int, seed: int, total: int) -> list[C
     if count > 3:  # up to three images have so few orders that two epochs may well share one
         distinct = len({order.tobytes() for order in orders}) == len(orders)
         checks.append(_exact("prescription", "each epoch has an order of its own", distinct))
-    noises = [noise_of(spec, seed, step, int(row.sizes[0])) for step, row in enumerate(rows)]
+    noises = [noise_of(spec, seed, step, int(row.sizes[0])) for step, row in enumerate(rows) if row.sizes[0]]
     for name, site in spec.noise_sites.items():
         noise = np.concatenate([each[name] for each in noises]).reshape(-1, site.size)
         # two uniform numbers of 23 bits may well be equal, but not two rows of them

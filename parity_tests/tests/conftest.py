@@ -19,9 +19,10 @@ def hold(request: pytest.FixtureRequest) -> Callable[[list[Check]], None]:
     """Assert that all checks pass, and remember them for the line at the end of the run."""
 
     def assert_all(checks: list[Check]) -> None:
-        _SEEN.setdefault(f"{checks[0].limit:.0e}", []).extend(
-            check._replace(place=f"{request.node.name}: {check.place}") for check in checks
-        )
+        assert checks, "nothing was compared"
+        for check in checks:
+            placed = check._replace(place=f"{request.node.name}: {check.place}")
+            _SEEN.setdefault(f"{check.limit:.0e}", []).append(placed)
         failed = [str(check) for check in checks if not check.passed]
         assert not failed, "\n".join(failed)
 

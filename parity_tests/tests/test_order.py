@@ -152,7 +152,7 @@ def test_dropped_last_batch_is_noticed(twin, monkeypatch):
     def whole_batches(self, steps):
         whole = steps.sizes == 4
         assert (np.diff(whole.astype(int)) <= 0).all()  # the shorter one is the last
-        terms = advance(self, steps.part(0, whole.sum())) if whole.any() else {}
+        terms = advance(self, steps.part(0, int(whole.sum()))) if whole.any() else {}
         return {name: np.resize(values, len(whole)) for name, values in (terms or {"loss": np.ones(1)}).items()}
 
     monkeypatch.setattr(trainer, "advance", whole_batches)

@@ -261,8 +261,10 @@ def test_main_job(data, tmp_path):
 
 
 def test_drift_report(tmp_path):
-    path = tmp_path / "drift.json"
-    done = command("parity_tests", *FLAGS, "--steps", 2, "--batch", 4, "--json", path)
+    path, spec = tmp_path / "drift.json", tmp_path / "spec.json"
+    spec.write_text(json.dumps(spec_to_json(case("flatten"))), encoding="utf-8")
+    given = ("--plugin", ATTENTION, "--spec", spec, "--steps", 2, "--batch", 4)
+    done = command("parity_tests", *given, "--json", path)
     assert done.returncode == 0, done.stderr
     report = json.loads(path.read_text(encoding="utf-8"))
     assert report["verdict"] == "pass"
