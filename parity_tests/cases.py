@@ -24,6 +24,7 @@ from ae_core.spec import (
     Spec,
     Training,
 )
+from ae_core.spec.bottleneck import TopKBottleneck
 from ae_core.spec.presets import PRESETS
 
 _CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
@@ -71,6 +72,8 @@ CASES: dict[str, Spec] = {
     "dense saturated": Spec(
         (6, 5, 1), DenseBackbone(()), _PLAIN, _BERNOULLI, training=Training(SGD(0.6, momentum=0.0), batch_size=6)
     ),
+    "dense topk": Spec((6, 5, 1), _DENSE, TopKBottleneck(6, 2), _BERNOULLI, training=_ADAM),
+    "conv topk": Spec((12, 8, 3), _CONV, TopKBottleneck(5, 3), _GAUSSIAN, training=_SGD),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
     "dense vae, warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Constant(25)), _BERNOULLI, training=_ADAM),

@@ -44,6 +44,7 @@ from ae_core.spec import (
     Training,
     components_of,
 )
+from ae_core.spec.bottleneck import TopKBottleneck
 from parity_tests.cases import images_of
 
 FEW = 4
@@ -198,6 +199,7 @@ _latents = st.integers(1, 4)
 BOTTLENECKS: tuple[st.SearchStrategy[Bottleneck], ...] = (
     st.builds(PlainBottleneck, _latents),
     st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0)),
+    _latents.flatmap(lambda latent: st.builds(TopKBottleneck, st.just(latent), st.integers(1, latent))),
 )
 
 _losses = {"reduction": st.sampled_from(get_args(Reduction)), "weight": _number(0.1, 10.0)}

@@ -105,3 +105,26 @@ class GaussianBottleneck(Bottleneck):
     def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
         """Return one standard normal number for each latent dimension, at ``bottleneck``."""
         return {"bottleneck": NoiseSite((self.latent,), "normal")}
+
+
+@dataclass(frozen=True)
+class TopKBottleneck(Bottleneck):
+    """A sparse code: of a linear function of the features the k largest numbers are kept, all others are 0.
+
+    Of equal numbers the one with the lower index is larger. Source: Makhzani & Frey (2014), "k-sparse autoencoders",
+    algorithm 1.
+    """
+
+    kind: ClassVar[str] = "topk"
+    latent: int
+    """Number of latent dimensions."""
+    k: int
+    """How many of them are kept for each image."""
+
+    def __post_init__(self) -> None:
+        check_integers("latent", (self.latent,), 1, MAX_CHANNELS)
+        check_integers("k", (self.k,), 1, self.latent)
+
+    def latent_shape(self, features: tuple[int, ...]) -> tuple[int, ...]:
+        """Return one axis."""
+        return (self.latent,)

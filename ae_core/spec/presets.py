@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ae_core.errors import SpecError, nearest
 from ae_core.spec.backbone import ConvBackbone, DenseBackbone
-from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck
+from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck, TopKBottleneck
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
@@ -46,6 +46,14 @@ PRESETS: dict[str, Spec] = {
         input_shape=(32, 32, 1),
         backbone=DenseBackbone(hidden=(256, 128), activation="gelu_tanh"),
         bottleneck=GaussianBottleneck(latent=2, kl_weight=4.0),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
+    ),
+    # Of 64 numbers of a code 8 are kept, others for each image.
+    "topk": Spec(
+        input_shape=(32, 32, 1),
+        backbone=DenseBackbone(hidden=(256, 128), activation="gelu_tanh"),
+        bottleneck=TopKBottleneck(latent=64, k=8),
         likelihood=BernoulliLikelihood(reduction="sum"),
         training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
     ),

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
+from ae_core.spec.bottleneck import TopKBottleneck
 from ae_jax.model.layers import Linear
 from ae_jax.model.norm import Mask
 
@@ -116,3 +118,26 @@ class GaussianHead(nn.Module):
 def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...], use_bias: bool = True) -> GaussianHead:
     # a mean's bias always has the KL term to answer to
     return GaussianHead(math.prod(features), bottleneck.latent)
+
+
+class TopKHead(nn.Module):
+    """z = the k largest of W·features + b, and 0 elsewhere; the gradient goes through what is kept."""
+
+    features: int
+    latent: int
+    k: int
+    use_bias: bool = True
+
+    def setup(self) -> None:
+        self.code = Linear(self.features, self.latent, self.use_bias)
+
+    def __call__(self, x: Float[Array, "B ..."], noise: Noise, mask: Mask | None = None) -> PlainCode:
+        y = self.code(x.reshape(x.shape[0], -1))
+        _, kept = lax.top_k(y, self.k)  # of equal numbers the one with the lower index comes first
+        rows = jnp.arange(len(y))[:, None]
+        return PlainCode(jnp.where(jnp.zeros(y.shape, bool).at[rows, kept].set(True), y, 0))
+
+
+@make_bottleneck.register
+def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...], use_bias: bool = True) -> TopKHead:
+    return TopKHead(math.prod(features), bottleneck.latent, bottleneck.k, use_bias)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
+from ae_core.spec.bottleneck import TopKBottleneck
 from ae_torch.model.layers import Linear
 
 Coefficients = Mapping[str, float | Float[Tensor, ""]]
@@ -110,3 +111,23 @@ class GaussianHead(nn.Module):
 def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...], use_bias: bool = True) -> GaussianHead:
     # a mean's bias always has the KL term to answer to
     return GaussianHead(math.prod(features), bottleneck.latent)
+
+
+class TopKHead(nn.Module):
+    """z = the k largest of W·features + b, and 0 elsewhere; the gradient goes through what is kept."""
+
+    def __init__(self, features: int, latent: int, k: int, use_bias: bool = True) -> None:
+        super().__init__()
+        self.k = k
+        self.code = Linear(features, latent, use_bias)
+
+    def forward(self, x: Float[Tensor, "B ..."], noise: Noise) -> PlainCode:
+        y = self.code(x.flatten(1))
+        # torch.topk takes equal numbers in no particular order
+        kept = y.detach().sort(dim=1, descending=True, stable=True).indices[:, : self.k]
+        return PlainCode(torch.zeros_like(y).scatter(1, kept, y.gather(1, kept)))
+
+
+@make_bottleneck.register
+def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...], use_bias: bool = True) -> TopKHead:
+    return TopKHead(math.prod(features), bottleneck.latent, bottleneck.k, use_bias)

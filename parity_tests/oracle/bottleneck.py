@@ -8,6 +8,7 @@ from functools import singledispatch
 import numpy as np
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
+from ae_core.spec.bottleneck import TopKBottleneck
 from parity_tests.oracle.activation import ELEMENTARY
 from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
 from parity_tests.oracle.linear import Linear
@@ -92,3 +93,47 @@ def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...]) -> Code
     return Code(
         Chain((Shape((math.prod(features),)), fork, Leaf(NAME, GaussianCode(), output=f"{NAME}:z"))), ("kl",), fields
     )
+
+
+@dataclass(frozen=True)
+class TopK:
+    """y = x where x is one of the k largest of its image, and 0 elsewhere; of equal numbers the first is larger.
+
+    ``side``, where it is among the parameters, is x in another pass, which may choose another number where rounding
+    decides: one that is no further from the k-th largest than either x is from the other.
+    """
+
+    k: int
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return what is kept."""
+        return x * self._kept(p, x)
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return dy where x was kept."""
+        return dy * self._kept(p, x), {}
+
+    def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
+        """Return 0: nothing is rounded."""
+        return Values(0 * x, 0 * dy, {})
+
+    def _kept(self, p: Tensors, x: Array) -> Array:
+        own = self._largest(x)
+        side = p.get("side")
+        if side is None:
+            return own
+        other, limit = self._largest(side), np.sort(x, -1)[:, -self.k, None]
+        margin = 2 * np.abs(x - side).max(-1, keepdims=True)
+        near = (np.abs(x - limit) <= margin) | (own == other)
+        return np.where(near.all(-1, keepdims=True), other, own)
+
+    def _largest(self, x: Array) -> Array:
+        kept = np.zeros_like(x)
+        np.put_along_axis(kept, np.argsort(-x, -1, kind="stable")[:, : self.k], 1.0, -1)
+        return kept
+
+
+@layers_of_bottleneck.register
+def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...]) -> Code:
+    sizes = Shape((math.prod(features),))
+    return Code(Chain((sizes, Leaf(f"{NAME}.code", Linear()), Leaf(NAME, TopK(bottleneck.k), output=f"{NAME}:z"))))
