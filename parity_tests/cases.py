@@ -25,6 +25,7 @@ from ae_core.spec import (
     Training,
 )
 from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
 from ae_core.spec.presets import PRESETS
 
 _CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
@@ -74,6 +75,9 @@ CASES: dict[str, Spec] = {
     ),
     "dense topk": Spec((6, 5, 1), _DENSE, TopKBottleneck(6, 2), _BERNOULLI, training=_ADAM),
     "conv topk": Spec((12, 8, 3), _CONV, TopKBottleneck(5, 3), _GAUSSIAN, training=_SGD),
+    "dense gaussian noise": Spec((6, 5, 1), _DENSE, _VAE, training=_ADAM, corruption=GaussianNoise(0.4)),
+    "conv masking": Spec((12, 8, 3), _CONV, _PLAIN, _GAUSSIAN, training=_SGD, corruption=MaskingNoise(0.3)),
+    "conv salt and pepper": Spec((12, 8, 1), _CONV, _VAE, training=_ADAMW, corruption=SaltAndPepper(0.2)),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
     "dense vae, warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Constant(25)), _BERNOULLI, training=_ADAM),

@@ -45,6 +45,7 @@ from ae_core.spec import (
     components_of,
 )
 from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
 from parity_tests.cases import images_of
 
 FEW = 4
@@ -208,7 +209,11 @@ LIKELIHOODS: tuple[st.SearchStrategy[Likelihood], ...] = (
     st.builds(GaussianLikelihood, variance=_number(0.05, 2.0), **_losses),
 )
 
-CORRUPTIONS: tuple[st.SearchStrategy[Corruption], ...] = ()
+CORRUPTIONS: tuple[st.SearchStrategy[Corruption], ...] = (
+    st.builds(GaussianNoise, _number(1e-2, 1.0)),
+    st.builds(MaskingNoise, st.floats(0.05, 0.9)),
+    st.builds(SaltAndPepper, st.floats(0.05, 1.0)),
+)
 PENALTIES: tuple[st.SearchStrategy[Penalty], ...] = ()
 
 _moments = {

@@ -1,10 +1,11 @@
 """Corruptions: what is done to an image before a denoising autoencoder has to give it back clean."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ae_core.noise import NoiseSite
-from ae_core.spec.component import Component
+from ae_core.spec.component import Component, check
 
 if TYPE_CHECKING:
     from ae_core.spec.model import Spec
@@ -28,3 +29,57 @@ class Corruption(Component):
     def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
         """Return noise of an image's shape, at ``corruption``."""
         return {SITE: NoiseSite(spec.input_shape, self.distribution)}
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Corruption):
+    """x + σ·n, n standard normal; what leaves [0, 1] stays there. Source: Vincent et al. (2010), section 3.1."""
+
+    kind: ClassVar[str] = "gaussian"
+    distribution: ClassVar[Distribution] = "normal"
+    sigma: float
+    """Standard deviation."""
+
+    def __post_init__(self) -> None:
+        check(self.sigma > 0, "sigma", self.sigma, "a number above 0")
+
+
+@dataclass(frozen=True)
+class MaskingNoise(Corruption):
+    """0 in place of a share of the pixels, chosen anew each time. Source: Vincent et al. (2008), section 2.3."""
+
+    kind: ClassVar[str] = "masking"
+    distribution: ClassVar[Distribution] = "uniform"
+    share: float
+    """Of the pixels; each channel counts for itself."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.share < 1, "share", self.share, "a number in (0, 1)")
+
+    @property
+    def threshold(self) -> float:
+        """Uniform numbers below it are those of masked pixels; no uniform number is equal to it in any precision."""
+        return _between(self.share)
+
+
+@dataclass(frozen=True)
+class SaltAndPepper(Corruption):
+    """0 or 1, either as likely, in place of a share of the pixels. Source: Vincent et al. (2010), section 3.1."""
+
+    kind: ClassVar[str] = "salt-and-pepper"
+    distribution: ClassVar[Distribution] = "uniform"
+    share: float
+    """Of the pixels; each channel counts for itself."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.share <= 1, "share", self.share, "a number in (0, 1]")
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Below the first, uniform numbers are those of black pixels, above the second those of white ones."""
+        return _between(self.share / 2), _between(1 - self.share / 2)
+
+
+def _between(share: float) -> float:
+    # uniform numbers are odd multiples of 2⁻²⁴
+    return round(share * 2**23) / 2**23

@@ -5,6 +5,7 @@ from dataclasses import replace
 from ae_core.errors import SpecError, nearest
 from ae_core.spec.backbone import ConvBackbone, DenseBackbone
 from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck, TopKBottleneck
+from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
@@ -56,6 +57,14 @@ PRESETS: dict[str, Spec] = {
         bottleneck=TopKBottleneck(latent=64, k=8),
         likelihood=BernoulliLikelihood(reduction="sum"),
         training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
+    ),
+    # The encoder sees half of the pixels; the loss is against all of them.
+    "denoising": Spec(
+        input_shape=(28, 28, 1),
+        backbone=DenseBackbone(hidden=(512, 256)),
+        bottleneck=PlainBottleneck(latent=32),
+        training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
+        corruption=MaskingNoise(0.5),
     ),
 }
 

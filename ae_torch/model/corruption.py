@@ -2,10 +2,12 @@
 
 from functools import singledispatch
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ae_core.spec import Corruption, missing
+from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
 
 
 @singledispatch
@@ -18,3 +20,25 @@ def corrupt(
         MissingError: nothing is registered for this kind.
     """
     raise missing("ae_torch", "corrupt", corruption)
+
+
+@corrupt.register
+def _gaussian(
+    corruption: GaussianNoise, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B H W C"]
+) -> Float[Tensor, "B H W C"]:
+    return x + corruption.sigma * noise
+
+
+@corrupt.register
+def _masking(
+    corruption: MaskingNoise, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B H W C"]
+) -> Float[Tensor, "B H W C"]:
+    return torch.where(noise < corruption.threshold, 0, x)
+
+
+@corrupt.register
+def _salt_and_pepper(
+    corruption: SaltAndPepper, x: Float[Tensor, "B H W C"], noise: Float[Tensor, "B H W C"]
+) -> Float[Tensor, "B H W C"]:
+    black, white = corruption.thresholds
+    return torch.where(noise < black, 0, torch.where(noise > white, 1, x))
