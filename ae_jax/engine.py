@@ -237,8 +237,10 @@ class JaxEngine:
 def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str, float]:
     totals: dict[str, float] = {}
     program = program_of(spec, train=False)
+    # what penalties say of a batch is not the sum of what they say of its parts, not here either
+    whole = any(penalty.couples_samples for penalty in spec.penalties)
     with _precision(spec):
-        for division, given, part, size in _batches(spec, variables, images):
+        for division, given, part, size in _batches(spec, variables, images, whole):
             mask = (np.arange(len(part)) < size).astype(part.dtype)
             with one_at_a_time:
                 sums = jax.device_get(compiled_inference(program, "evaluate", division)(given, part, mask))
@@ -248,13 +250,14 @@ def _evaluate(spec: Spec, variables: Variables, images: np.ndarray) -> dict[str,
 
 
 def _batches(
-    spec: Spec, variables: Variables, array: np.ndarray
+    spec: Spec, variables: Variables, array: np.ndarray, whole: bool = False
 ) -> Iterator[tuple[Division, Variables, np.ndarray, int]]:
     """Yield division, variables where it needs them, rows and their number without filler."""
     check_rows(array)
     everywhere = None
     # sizes are filled up to powers of two, so that few programs serve all
-    division = divide(spec, min(INFERENCE_BATCH, 1 << (len(array) - 1).bit_length()), train=False)
+    size = min(INFERENCE_BATCH, 1 << (len(array) - 1).bit_length())
+    division = divide(spec, size, Plan(devices=1, micro_batch=size) if whole else None, train=False)
     for start in range(0, len(array), INFERENCE_BATCH):
         part = array[start : start + INFERENCE_BATCH].astype(spec.training.precision, copy=False)
         given = variables

@@ -54,8 +54,8 @@ def _leaves(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _jax_axes(ndim: int) -> tuple[int, ...]:
-    return (*range(2, ndim), 1, 0) if ndim > 1 else (0,)
+    return (*range(2, ndim), 1, 0) if ndim > 1 else tuple(range(ndim))
 
 
 def _torch_axes(ndim: int) -> tuple[int, ...]:
-    return (ndim - 1, ndim - 2, *range(ndim - 2)) if ndim > 1 else (0,)
+    return (ndim - 1, ndim - 2, *range(ndim - 2)) if ndim > 1 else tuple(range(ndim))

@@ -14,6 +14,12 @@ class Likelihood(Component):
     """p(x|z), up to a constant; its negative logarithm is the loss's term ``reconstruction``."""
 
     family: ClassVar[str] = "likelihood"
+    weight: float
+
+    @property
+    def coefficients(self) -> Mapping[str, float | Schedule]:
+        """Return the weight of the term."""
+        return {"reconstruction": self.weight}
 
     @property
     def takes_unit_interval(self) -> bool:
@@ -50,11 +56,6 @@ class BernoulliLikelihood(Likelihood):
         """True."""
         return True
 
-    @property
-    def coefficients(self) -> Mapping[str, float | Schedule]:
-        """Return the weight of the term."""
-        return {"reconstruction": self.weight}
-
 
 @dataclass(frozen=True)
 class GaussianLikelihood(Likelihood):
@@ -72,8 +73,3 @@ class GaussianLikelihood(Likelihood):
         check(self.variance > 0, "variance", self.variance, "a number above 0")
         check_name("reduction", self.reduction, Reduction)
         check(self.weight > 0, "weight", self.weight, "a number above 0")
-
-    @property
-    def coefficients(self) -> Mapping[str, float | Schedule]:
-        """Return the weight of the term."""
-        return {"reconstruction": self.weight}

@@ -89,6 +89,12 @@ class Spec:
         check(small, "input_shape", list(self.input_shape), f"at most {MAX_PIXELS:,} numbers an image")
         check_name("initializer", self.initializer, Initializer)
         self.backbone.check_images(self.input_shape)
+        features = self.backbone.feature_shape(self.input_shape)
+        self.bottleneck.latent_shape(features)  # refuses features that it cannot take
+        if "loss" in self.coefficients:
+            raise SpecError(
+                'given a component with the coefficient "loss"; expected another name, for the sum has this one'
+            )
         _unique("coefficient", self.components, lambda component: component.coefficients)
         _unique("noise site", self.components, lambda component: component.noise_sites(self))
 

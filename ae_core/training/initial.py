@@ -1,11 +1,12 @@
 """Initial weights, drawn once in NumPy for both twins, so that they start bit-equal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from ae_core.errors import SpecError
+from ae_core.files.weights import is_state
 from ae_core.rng import generator
 from ae_core.spec import Initial, Initializer, Spec
 
@@ -23,6 +24,28 @@ def check_size(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int,
     if total > MAX_NUMBERS:
         raise SpecError(f"spec: the model has {total:,} parameters; expected at most {MAX_NUMBERS:,}")
     return shapes
+
+
+def check_state(names: Collection[str], state: Collection[str], spec: Spec) -> None:
+    """Refuse tensors that are not what their names say, see `is_state`, and state that a batch in parts would spoil.
+
+    Args:
+        names: of all tensors.
+        state: of those that training changes without a gradient.
+        spec: of the model.
+
+    Raises:
+        SpecError: names the tensor.
+    """
+    for name in sorted(names):
+        if name in state and not is_state(name):
+            raise SpecError(f'spec: tensor "{name}" is state; expected a name whose last part begins with "running_"')
+        if name not in state and is_state(name):
+            raise SpecError(
+                f'spec: tensor "{name}" is a parameter; expected a name that does not begin with "running_"'
+            )
+        if name in state and not spec.couples_samples:
+            raise SpecError(f'spec: tensor "{name}" is state; expected a component that says that it couples_samples')
 
 
 def initial_weights(shapes: Mapping[str, tuple[int, ...]], spec: Spec, seed: int) -> dict[str, np.ndarray]:
@@ -59,7 +82,7 @@ def _draw(name: str, shape: tuple[int, ...], start: Initial, initializer: Initia
     if start == "ones":
         return np.ones(shape)
     rng = generator(seed, "init", name)
-    if isinstance(start, float):
+    if not isinstance(start, str):
         return rng.normal(0, start, shape)
     field = math.prod(shape[2:])
     fan_in, fan_out = shape[1] * field, shape[0] * field

@@ -11,9 +11,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from ae_core.errors import SpecError
 from ae_core.spec import Spec
 from ae_core.spec.corruption import SITE
-from ae_core.training.initial import initial_weights
+from ae_core.training.initial import check_state, initial_weights
 from ae_jax.model.backbone import make_decoder, make_encoder
 from ae_jax.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
 from ae_jax.model.convolution import plain_convolutions
@@ -85,7 +86,15 @@ class Autoencoder:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of all tensors of the weights file, in PyTorch's layout."""
         images = jax.ShapeDtypeStruct((1, *self.spec.input_shape), np.float32)
-        return tensor_shapes(jax.eval_shape(self.network.init, jax.random.key(0), images))
+        variables = jax.eval_shape(self.network.init, jax.random.key(0), images)
+        other = sorted(variables.keys() - {"params", STATE})
+        if other:
+            raise SpecError(
+                f'spec: the model has variables in the collection "{other[0]}"; expected params and {STATE}'
+            )
+        shapes = tensor_shapes(variables)
+        check_state(shapes, tensor_shapes({"params": {}, STATE: variables.get(STATE, {})}), self.spec)
+        return shapes
 
     def init(self, seed: int = 0) -> Variables:
         """Return initial variables; the PyTorch twin's are the same numbers."""

@@ -55,7 +55,7 @@ def make_bottleneck(bottleneck: Bottleneck, features: tuple[int, ...], use_bias:
 class PlainCode(NamedTuple):
     """A deterministic code."""
 
-    z: Float[Array, "B L"]
+    z: Float[Array, "B ..."]
 
     def penalties(self, bottleneck: Bottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return no penalty."""

@@ -23,7 +23,7 @@ class Linear(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B I"]) -> Float[Array, "B O"]:
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         y = x @ self.param("weight", nn.initializers.zeros, (self.in_features, self.out_features), x.dtype)
         return y + self.param("bias", nn.initializers.zeros, (self.out_features,), x.dtype) if self.use_bias else y
 

@@ -189,7 +189,7 @@ def _compile_optimizer(optimizer: torch.optim.Optimizer, variant: Variant) -> No
     """
     for group in optimizer.param_groups:
         group.update(fused=False, foreach=False)
-        if "capturable" in group:
+        if isinstance(optimizer, torch.optim.Adam):
             group["capturable"] = True
             for parameter in group["params"]:
                 optimizer.state[parameter] = {

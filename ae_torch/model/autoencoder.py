@@ -1,5 +1,6 @@
 """The autoencoder: encode, decode, reconstruct and loss as methods of an ordinary module."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -8,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ae_core.errors import SpecError
 from ae_core.spec import Spec
 from ae_core.spec.corruption import SITE
-from ae_core.training.initial import initial_weights
+from ae_core.training.initial import check_state, initial_weights
 from ae_torch.model.backbone import make_decoder, make_encoder
 from ae_torch.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
 from ae_torch.model.corruption import corrupt
@@ -49,7 +51,13 @@ class Autoencoder(nn.Module):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of all tensors of the weights file."""
-        return tensor_shapes(self)
+        shapes = tensor_shapes(self)
+        parameters = {name for name, _ in self.named_parameters()}
+        check_state(shapes, shapes.keys() - parameters, self.spec)
+        for name in shapes:
+            if re.search(r"_\d+\.", name):  # as Linen writes the parts of a list
+                raise SpecError(f'spec: tensor "{name}"; expected no module whose name ends in "_" and a number')
+        return shapes
 
     def init(self, seed: int = 0) -> "Autoencoder":
         """Set the initial weights and return the model; the JAX twin's are the same numbers."""

@@ -53,7 +53,7 @@ def make_bottleneck(bottleneck: Bottleneck, features: tuple[int, ...], use_bias:
 class PlainCode(NamedTuple):
     """A deterministic code."""
 
-    z: Float[Tensor, "B L"]
+    z: Float[Tensor, "B ..."]
 
     def penalties(self, bottleneck: Bottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return no penalty."""

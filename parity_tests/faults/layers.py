@@ -85,9 +85,9 @@ def _forgotten_statistics(functions: Any) -> Any:
 
 
 def _activation(module: Any, name: str, function: Callable[[Any], Any]) -> list[Patch]:
-    original = module.layers.make_activation
+    original = module.model.layers.make_activation
     make = lambda given, slope: function if given == name else original(given, slope)  # noqa: E731
-    return [(part, "make_activation", make) for part in (module.conv, module.dense)]
+    return [(part, "make_activation", make) for part in (module.model.conv, module.model.dense)]
 
 
 LAYERS: dict[str, Fault] = {

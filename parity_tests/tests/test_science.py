@@ -240,16 +240,10 @@ SMOOTH = {
 
 def inputs_of(spec):
     shapes = ae_torch.build(spec).shapes
-    tensors = {
-        name: t + 0.1 * normal(t.shape, 0, name)
-        for name, t in initial_weights(shapes, replace(spec, initializer="he_normal"), 0).items()
-    }
+    start = initial_weights(shapes, replace(spec, initializer="he_normal"), 0)
+    tensors = {name: t + 0.1 * normal(t.shape, 0, name) for name, t in start.items()}
     tensors |= {name: np.ones(shape) for name, shape in shapes.items() if name.endswith(".running_var")}
-    return (
-        tensors,
-        generator(0, "x").random((5, *spec.input_shape)),
-        {"bottleneck": normal((5, spec.latent_size), 0, "noise")},
-    )
+    return tensors, generator(0, "x").random((5, *spec.input_shape)), normal((5, spec.latent_size), 0, "noise")
 
 
 @pytest.mark.parametrize("name", SMOOTH)
