@@ -27,6 +27,7 @@ from ae_core.spec import (
 from ae_core.spec.bottleneck import TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
 from ae_core.spec.presets import PRESETS
+from ae_core.spec.schedule import Cyclical, Ramp
 
 _CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
 _DENSE = DenseBackbone(hidden=(24, 16))
@@ -78,6 +79,11 @@ CASES: dict[str, Spec] = {
     "dense gaussian noise": Spec((6, 5, 1), _DENSE, _VAE, training=_ADAM, corruption=GaussianNoise(0.4)),
     "conv masking": Spec((12, 8, 3), _CONV, _PLAIN, _GAUSSIAN, training=_SGD, corruption=MaskingNoise(0.3)),
     "conv salt and pepper": Spec((12, 8, 1), _CONV, _VAE, training=_ADAMW, corruption=SaltAndPepper(0.2)),
+    "dense warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Ramp(0.1, 0.9, 7)), _BERNOULLI, training=_ADAMW),
+    "conv cyclical": Spec((12, 8, 1), _CONV, GaussianBottleneck(3, Cyclical(0.8, 2, 0.6)), training=_ADAM),
+    "dense capacity": Spec(
+        (6, 5, 1), _DENSE, GaussianBottleneck(3, 4.0, capacity=Ramp(0.0, 0.3, 9)), _GAUSSIAN, training=_SGD
+    ),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
     "dense vae, warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Constant(25)), _BERNOULLI, training=_ADAM),

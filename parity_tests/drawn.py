@@ -46,6 +46,7 @@ from ae_core.spec import (
 )
 from ae_core.spec.bottleneck import TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
+from ae_core.spec.schedule import Cyclical, Ramp
 from parity_tests.cases import images_of
 
 FEW = 4
@@ -87,6 +88,8 @@ def _number(low: float, high: float) -> st.SearchStrategy[float]:
 SCHEDULES: tuple[st.SearchStrategy[Schedule], ...] = (
     st.builds(Constant, st.integers(0, 4)),
     st.builds(Cosine, st.integers(0, 4), _number(1e-2, 1.0)),
+    st.builds(Ramp, _number(1e-2, 1.0), _number(1e-2, 1.0), st.integers(1, 9)),
+    st.builds(Cyclical, _number(1e-1, 1.0), st.integers(1, 3), st.floats(0.2, 1.0)),
 )
 
 
@@ -200,6 +203,7 @@ _latents = st.integers(1, 4)
 BOTTLENECKS: tuple[st.SearchStrategy[Bottleneck], ...] = (
     st.builds(PlainBottleneck, _latents),
     st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0)),
+    st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0), _weights(1e-2, 1.0)),
     _latents.flatmap(lambda latent: st.builds(TopKBottleneck, st.just(latent), st.integers(1, latent))),
 )
 

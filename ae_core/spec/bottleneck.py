@@ -65,17 +65,22 @@ class GaussianBottleneck(Bottleneck):
     """A variational code (Kingma & Welling, 2014): z ~ N(mean, exp(logvar)), prior N(0, I)."""
 
     kind: ClassVar[str] = "gaussian"
-    loss_only: ClassVar[tuple[str, ...]] = ("kl_weight",)
+    loss_only: ClassVar[tuple[str, ...]] = ("kl_weight", "capacity")
     latent: int
     """Number of latent dimensions."""
     kl_weight: float | Schedule = 1.0
     """Weight of KL(q(z|x) ‖ p(z)), summed over latent dimensions and averaged over the batch (β of a β-VAE): a number,
     or a schedule of the step, such as a warm-up."""
+    capacity: float | Schedule | None = None
+    """With it the loss has kl_weight·|KL − capacity| of each image, in nats, in place of kl_weight·KL (Burgess et al.,
+    2018, eq. 8): a number, or a schedule such as a ramp."""
 
     def __post_init__(self) -> None:
         check_integers("latent", (self.latent,), 1, MAX_CHANNELS)
         if isinstance(self.kl_weight, float | int):
             check(self.kl_weight >= 0, "kl_weight", self.kl_weight, "a number of at least 0")
+        if isinstance(self.capacity, float | int):
+            check(self.capacity >= 0, "capacity", self.capacity, "a number of at least 0, or null")
 
     def latent_shape(self, features: tuple[int, ...]) -> tuple[int, ...]:
         """Return one axis."""
@@ -99,8 +104,10 @@ class GaussianBottleneck(Bottleneck):
 
     @property
     def coefficients(self) -> Mapping[str, float | Schedule]:
-        """Return the weight of the KL term."""
-        return {"kl": self.kl_weight}
+        """Return the weight of the KL term, or of its distance from the capacity, and the capacity."""
+        if self.capacity is None:
+            return {"kl": self.kl_weight}
+        return {"capacity": self.kl_weight, "nats": self.capacity}
 
     def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
         """Return one standard normal number for each latent dimension, at ``bottleneck``."""

@@ -9,7 +9,7 @@ from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
-from ae_core.spec.schedule import Cosine
+from ae_core.spec.schedule import Cosine, Ramp
 
 # Foster, "Generative Deep Learning", 2nd ed., chapter 3; eps is the default of Keras, which the book uses.
 _FOSTER_AE = Spec(
@@ -65,6 +65,14 @@ PRESETS: dict[str, Spec] = {
         bottleneck=PlainBottleneck(latent=32),
         training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
         corruption=MaskingNoise(0.5),
+    ),
+    # A KL term of this weight collapses the code where it has it from the first step: no number of it is used.
+    "annealed": Spec(
+        input_shape=(32, 32, 1),
+        backbone=DenseBackbone(hidden=(256, 128, 64)),
+        bottleneck=GaussianBottleneck(latent=16, kl_weight=Ramp(start=0.0, end=8.0, steps=200)),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=2e-3), batch_size=64, epochs=20),
     ),
 }
 

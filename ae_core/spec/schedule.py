@@ -4,6 +4,7 @@ One scales the learning rate; others stand where a component takes a number or a
 of the loss. Evaluation takes a schedule's last value, so that the losses of all epochs can be compared.
 """
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -87,3 +88,65 @@ class Cosine(_WarmedUp):
     def last(self) -> float:
         """Where it ends."""
         return self.final
+
+
+@dataclass(frozen=True)
+class Ramp(Schedule):
+    """A straight line from ``start`` to ``end`` over some steps, and ``end`` from there on.
+
+    From 0 it is the warm-up of a KL term's weight (Bowman et al., 2016, section 3.1), or the capacity of a code that
+    may hold more and more (Burgess et al., 2018, section 5.2).
+    """
+
+    kind: ClassVar[str] = "ramp"
+    start: float
+    """At step 0."""
+    end: float
+    """From step ``steps`` on, and in evaluation."""
+    steps: int
+    """How long the way is."""
+
+    def __post_init__(self) -> None:
+        check(self.start >= 0, "start", self.start, "a number of at least 0")
+        check(self.end >= 0, "end", self.end, "a number of at least 0")
+        check_integers("steps", (self.steps,), 1, MAX_STEPS)
+
+    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+        """Return the line."""
+        return self.start + (self.end - self.start) * np.minimum(steps / self.steps, 1.0)
+
+    @property
+    def last(self) -> float:
+        """Where it ends."""
+        return self.end
+
+
+@dataclass(frozen=True)
+class Cyclical(Schedule):
+    """Rises from 0 to ``high`` again and again, in equal cycles over the training; each ends with a rest at ``high``.
+
+    Source: Fu et al. (2019), "Cyclical annealing schedule", eq. 6 and 7.
+    """
+
+    kind: ClassVar[str] = "cyclical"
+    high: float = 1.0
+    """Where each cycle ends, and what evaluation has."""
+    cycles: int = 4
+    """How many there are in a training."""
+    rising: float = 0.5
+    """Share of a cycle in which it rises."""
+
+    def __post_init__(self) -> None:
+        check(self.high >= 0, "high", self.high, "a number of at least 0")
+        check_integers("cycles", (self.cycles,), 1, MAX_STEPS)
+        check(0 < self.rising <= 1, "rising", self.rising, "a number in (0, 1]")
+
+    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+        """Return the saw, cut off at ``high``."""
+        length = math.ceil(total_steps / self.cycles)
+        return self.high * np.minimum((steps % length) / length / self.rising, 1.0)
+
+    @property
+    def last(self) -> float:
+        """Where each cycle ends."""
+        return self.high

@@ -91,10 +91,18 @@ class GaussianCode(NamedTuple):
     def penalties(self, bottleneck: GaussianBottleneck, coefficients: Coefficients) -> dict[str, Term]:
         """Return the weight and value of KL(N(mean, exp(logvar)) ‖ N(0, I)), in nats per sample.
 
-        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)).
+        With a capacity, KL is only reported, and its distance from the capacity is the penalty.
+
+        Source: Kingma & Welling (2014), appendix B: −½ Σ (1 + logvar − mean² − exp(logvar)); Burgess et al. (2018),
+        eq. 8.
         """
         kl = -0.5 * (1 + self.logvar - self.mean**2 - jnp.exp(self.logvar)).sum(-1)
-        return {"kl": (coefficients["kl"], kl)}
+        if bottleneck.capacity is None:
+            return {"kl": (coefficients["kl"], kl)}
+        over = kl - coefficients["nats"]
+        # its slope is 0 at 0 in both twins, where that of an absolute value may be anything
+        distance = over * lax.stop_gradient(jnp.sign(over))
+        return {"kl": (None, kl), "capacity": (coefficients["capacity"], distance)}
 
 
 class GaussianHead(nn.Module):

@@ -7,7 +7,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
+from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, Schedule, missing
 from ae_core.spec.bottleneck import TopKBottleneck
 from parity_tests.oracle.activation import ELEMENTARY
 from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
@@ -49,21 +49,30 @@ def _plain(bottleneck: PlainBottleneck, features: tuple[int, ...]) -> Code:
 class GaussianCode:
     """From x = (mean | logvar), [B, 2·L], to y = (z, all of them, and then KL, the mean over the batch).
 
+    With a capacity C, the mean of |KL − C| of each image comes behind it (Burgess et al., 2018, eq. 8).
+
     z = mean + exp(½·logvar)·noise; KL = −½ Σ (1 + logvar − mean² − exp(logvar)) over latent dimensions.
     Source: Kingma & Welling (2014), eq. 10 and appendix B. ``noise`` is a constant among the parameters.
     """
 
+    capacity: float | None = None
+
     def forward(self, p: Tensors, x: Array) -> Array:
-        """Return every z, then KL."""
+        """Return every z, then KL, then its distance from the capacity."""
         mean, logvar = np.split(x, 2, -1)
-        z = mean + np.exp(0.5 * logvar) * p["noise"]
-        kl = -0.5 * (1 + logvar - mean**2 - np.exp(logvar)).sum(-1).mean()
-        return np.append(z.ravel(), kl)
+        z, kl = mean + np.exp(0.5 * logvar) * p["noise"], self._kl(x)
+        distance = [] if self.capacity is None else [np.abs(kl - self.capacity).mean()]
+        return np.concatenate([z.ravel(), [kl.mean()], distance])
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
-        """Return dmean = dz + k·mean and dlogvar = ½·exp(½·logvar)·noise·dz + ½·k·(exp(logvar) − 1), k = dKL/B."""
+        """Return dmean = dz + k·mean and dlogvar = ½·exp(½·logvar)·noise·dz + ½·k·(exp(logvar) − 1), k = dKL/B.
+
+        To k the distance from the capacity adds its own gradient, with the sign of KL − C of each image.
+        """
         mean, logvar = np.split(x, 2, -1)
-        dz, k = dy[:-1].reshape(mean.shape), dy[-1] / len(x)
+        dz, k = self._split(x, dy)
+        if self.capacity is not None:
+            k = k + dy[-1] * np.sign(self._kl(x) - self.capacity)[:, None] / len(x)
         dmean = dz + k * mean
         dlogvar = 0.5 * np.exp(0.5 * logvar) * p["noise"] * dz + 0.5 * k * (np.exp(logvar) - 1)
         return np.concatenate([dmean, dlogvar], -1), {}
@@ -78,21 +87,37 @@ class GaussianCode:
         """
         mean, logvar = np.split(np.abs(x), 2, -1)
         var, std = np.exp(x[:, logvar.shape[1] :]), np.exp(0.5 * x[:, logvar.shape[1] :])
-        noise, dz, k = np.abs(p["noise"]), np.abs(dy[:-1]).reshape(mean.shape), np.abs(dy[-1]) / len(x)
+        noise, (dz, k) = np.abs(p["noise"]), self._split(x, np.abs(dy))
         z = math.sqrt(ELEMENTARY + 2) * u * (mean + std * noise)
         kl = 0.5 * (1 + logvar + mean**2 + var).sum(-1).mean()
-        kl = math.sqrt(ELEMENTARY + 4 + mean.size) * u * kl
+        terms = [math.sqrt(ELEMENTARY + 4 + mean.size) * u * kl]
+        if self.capacity is not None:  # a rounded constant and a difference more
+            terms.append(math.sqrt(ELEMENTARY + 6 + mean.size) * u * (kl + self.capacity))
+            k = k + np.abs(dy[-1]) / len(x)
         dx = np.concatenate([dz + k * mean, 0.5 * std * noise * dz + 0.5 * k * (var + 1)], -1)
-        return Values(np.append(z.ravel(), kl), math.sqrt(ELEMENTARY + 5) * u * dx, {})
+        return Values(np.append(z.ravel(), terms), math.sqrt(ELEMENTARY + 5) * u * dx, {})
+
+    def _kl(self, x: Array) -> Array:
+        """Return KL of each image."""
+        mean, logvar = np.split(x, 2, -1)
+        kl: Array = -0.5 * (1 + logvar - mean**2 - np.exp(logvar)).sum(-1)
+        return kl
+
+    def _split(self, x: Array, dy: Array) -> tuple[Array, Array]:
+        """Return the gradient by z, and that by KL over the number of images."""
+        last = 1 if self.capacity is None else 2
+        shape = len(x), x.shape[1] // 2
+        return dy[:-last].reshape(shape), dy[-last] / len(x)
 
 
 @layers_of_bottleneck.register
 def _gaussian(bottleneck: GaussianBottleneck, features: tuple[int, ...]) -> Code:
     fields = {name: f"{NAME}.{name}" for name in ("mean", "logvar")}
     fork = Fork(tuple(Leaf(name, Linear()) for name in fields.values()), (bottleneck.latent,) * 2)
-    return Code(
-        Chain((Shape((math.prod(features),)), fork, Leaf(NAME, GaussianCode(), output=f"{NAME}:z"))), ("kl",), fields
-    )
+    capacity = bottleneck.capacity.last if isinstance(bottleneck.capacity, Schedule) else bottleneck.capacity
+    terms = ("kl",) if capacity is None else ("kl", "capacity")
+    code = Leaf(NAME, GaussianCode(capacity), output=f"{NAME}:z")
+    return Code(Chain((Shape((math.prod(features),)), fork, code)), terms, fields)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ from ae_core.spec import (
     spec_from_json,
     spec_to_json,
 )
+from ae_core.spec.corruption import GaussianNoise, SaltAndPepper
 from ae_core.spec.presets import PRESETS, preset
+from ae_core.spec.schedule import Cyclical
 
 _CONV = ConvBackbone((4, 8), (2, 1), 5, "torch", "leaky_relu", 0.2, GroupNorm(2, 1e-3))
 _FULL = Spec(
     (6, 4, 3),
     _CONV,
-    GaussianBottleneck(3, 0.5),
+    GaussianBottleneck(3, 0.5, 1.5),
     GaussianLikelihood(0.1, "sum", 2.0),
     "he_normal",
     Training(AdamW(0.01, 0.8, 0.99, 1e-6, 0.1), Cosine(5, 0.1), 1.5, 7, 4, "float64"),
@@ -54,6 +56,10 @@ SPECS = {
         (2, 2, 1), DenseBackbone((3,), norm=LayerNorm(1e-4)), PlainBottleneck(1), training=Training(Adam(0.1, 0.0, 0.5))
     ),
     "no hidden layer": Spec((1, 1, 1), DenseBackbone(()), PlainBottleneck(1)),
+    "gaussian noise": Spec((1, 1, 1), DenseBackbone(()), PlainBottleneck(1), corruption=GaussianNoise(0.2)),
+    "salt and pepper, cycles": Spec(
+        (1, 1, 1), DenseBackbone(()), GaussianBottleneck(1, Cyclical(2.0)), corruption=SaltAndPepper(0.2)
+    ),
 }
 
 
@@ -125,7 +131,7 @@ _FOSTER = {
 }
 _FOSTER_VAE = {
     **_FOSTER,
-    "bottleneck": {"kind": "gaussian", "latent": 2, "kl_weight": 1.0},
+    "bottleneck": {"kind": "gaussian", "latent": 2, "kl_weight": 1.0, "capacity": None},
     "likelihood": {"kind": "bernoulli", "reduction": "mean", "weight": 500.0},
     "training": {
         **_FOSTER["training"],
@@ -394,7 +400,7 @@ def test_folder_in_place_of_a_file(tmp_path):
 
 
 def test_nearest():
-    assert nearest("conf", ["conv", "dense"]) == 'did you mean "conv"?'
+    assert nearest("conf", ["conv", "dense"]) == 'did you mean "conv"? valid: conv, dense'
     assert nearest("zzz", ["conv", "dense"]) == "valid: conv, dense"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ae_core.spec import SGD, Adam, Constant, Cosine, DenseBackbone, PlainBottleneck, Spec, Training
+from ae_core.spec.schedule import Cyclical, Ramp
 from ae_core.training.steps import learning_rates as rates_of
 
 
@@ -59,3 +60,18 @@ def test_each_step_stands_alone():
     whole = learning_rates(training, np.arange(40), 40)
     for step in range(40):
         assert learning_rates(training, np.array([step]), 40)[0] == whole[step]
+
+
+def test_ramp():
+    ramp = Ramp(0.5, 2.5, 4)
+    np.testing.assert_allclose(ramp.values(np.arange(7), 100), [0.5, 1, 1.5, 2, 2.5, 2.5, 2.5], rtol=1e-15)
+    assert ramp.last == 2.5
+
+
+def test_cyclical():
+    # 3 cycles of ⌈20/3⌉ = 7 steps, of which 3.5 rise
+    saw = Cyclical(2.0, cycles=3, rising=0.5)
+    one = [0, 4 / 7, 8 / 7, 12 / 7, 2, 2, 2]
+    np.testing.assert_allclose(saw.values(np.arange(20), 20), (one * 3)[:20], rtol=1e-15)
+    assert saw.last == 2.0
+    np.testing.assert_allclose(Cyclical(1.0, 1, 1.0).values(np.arange(4), 4), [0, 0.25, 0.5, 0.75], rtol=1e-15)
