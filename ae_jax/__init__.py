@@ -21,7 +21,8 @@ from ae_core.system.extras import require
 require("jax")
 
 import ae_jax.model.conv  # noqa: E402
-import ae_jax.model.dense  # noqa: E402, F401 (each file registers what it makes)
+import ae_jax.model.dense  # noqa: E402
+import ae_jax.model.residual  # noqa: E402, F401 (each file registers what it makes)
 from ae_jax.fitted import Fitted as Fitted  # noqa: E402
 from ae_jax.fitted import fit as fit  # noqa: E402
 from ae_jax.model.autoencoder import Autoencoder as Autoencoder  # noqa: E402

@@ -12,7 +12,8 @@ from ae_core.system.extras import require
 require("torch")
 
 import ae_torch.model.conv  # noqa: E402
-import ae_torch.model.dense  # noqa: E402, F401 (each file registers what it makes)
+import ae_torch.model.dense  # noqa: E402
+import ae_torch.model.residual  # noqa: E402, F401 (each file registers what it makes)
 from ae_torch.fitted import Fitted as Fitted  # noqa: E402
 from ae_torch.fitted import fit as fit  # noqa: E402
 from ae_torch.model.autoencoder import Autoencoder as Autoencoder  # noqa: E402

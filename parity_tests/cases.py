@@ -21,6 +21,7 @@ from ae_core.spec import (
     GroupNorm,
     LayerNorm,
     PlainBottleneck,
+    ResidualBackbone,
     Spec,
     Training,
 )
@@ -83,6 +84,15 @@ CASES: dict[str, Spec] = {
     "conv cyclical": Spec((12, 8, 1), _CONV, GaussianBottleneck(3, Cyclical(0.8, 2, 0.6)), training=_ADAM),
     "dense capacity": Spec(
         (6, 5, 1), _DENSE, GaussianBottleneck(3, 4.0, capacity=Ramp(0.0, 0.3, 9)), _GAUSSIAN, training=_SGD
+    ),
+    "residual": Spec((12, 8, 1), ResidualBackbone((4, 8), (2, 2), groups=2, eps=1e-4), _PLAIN, training=_ADAM),
+    "residual, attention, vae": Spec(
+        (8, 12, 3),
+        ResidualBackbone((6, 12), (1, 2), groups=3, eps=1e-3, attention=True),
+        _VAE,
+        _GAUSSIAN,
+        training=_ADAMW,
+        corruption=GaussianNoise(0.1),
     ),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),

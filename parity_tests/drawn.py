@@ -39,6 +39,7 @@ from ae_core.spec import (
     Penalty,
     PlainBottleneck,
     Reduction,
+    ResidualBackbone,
     Schedule,
     Spec,
     Training,
@@ -195,7 +196,19 @@ def _conv(draw: Draw, wanted: Wanted) -> Body:
     ), shape
 
 
-BACKBONES: tuple[Callable[[Wanted], st.SearchStrategy[Body]], ...] = (_dense, _conv)
+@st.composite
+def _residual(draw: Draw, wanted: Wanted) -> Body:
+    stride = draw(st.integers(1, 2))
+    sides = st.integers(2, 3).map(lambda n: n * stride)
+    shape = draw(sides), draw(sides), draw(st.integers(1, 2))
+    # groups of four channels and more, and four positions: norm upon norm of few numbers leaves mostly rounding
+    groups = draw(st.integers(1, 2))
+    width = draw(st.sampled_from([4, 6])) * groups
+    return ResidualBackbone((width,), (stride,), groups, draw(_eps), draw(st.booleans())), shape
+
+
+BACKBONES: tuple[Callable[[Wanted], st.SearchStrategy[Body]], ...] = (*(_dense, _conv) * 4, _residual)
+"""One of many is residual, for it takes as long to compile as ten others."""
 
 # Codes, losses and optimisers
 

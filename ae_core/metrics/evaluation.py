@@ -112,9 +112,7 @@ def _reconstruction(result: Evaluation, spec: Spec, images: np.ndarray, recon: n
         _put(result, "bce", nats, "nats", "∞ to 0", "an image, at the code without noise")
         _put(result, "bce_bits", bits_per_dimension(nats, size), "bits/dim", "∞ to 0", f"bce over {size:,} numbers")
     else:
-        _say(
-            result, ("bce", "bce_bits"), f"the likelihood is {spec.likelihood.kind}: no pixel is a probability"
-        )
+        _say(result, ("bce", "bce_bits"), f"the likelihood is {spec.likelihood.kind}: no pixel is a probability")
 
 
 def _variational(

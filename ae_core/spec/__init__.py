@@ -39,6 +39,7 @@ from ae_core.spec.optimizer import Adam as Adam
 from ae_core.spec.optimizer import AdamW as AdamW
 from ae_core.spec.optimizer import Optimizer as Optimizer
 from ae_core.spec.penalty import Penalty as Penalty
+from ae_core.spec.residual import ResidualBackbone as ResidualBackbone
 from ae_core.spec.schedule import Constant as Constant
 from ae_core.spec.schedule import Cosine as Cosine
 from ae_core.spec.schedule import Schedule as Schedule

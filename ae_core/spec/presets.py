@@ -9,6 +9,7 @@ from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
+from ae_core.spec.residual import ResidualBackbone
 from ae_core.spec.schedule import Cosine, Ramp
 
 # Foster, "Generative Deep Learning", 2nd ed., chapter 3; eps is the default of Keras, which the book uses.
@@ -74,6 +75,8 @@ PRESETS: dict[str, Spec] = {
         likelihood=BernoulliLikelihood(reduction="sum"),
         training=Training(Adam(learning_rate=2e-3), batch_size=64, epochs=20),
     ),
+    # foster-ae with other layers, and a few less of its parameters.
+    "residual": replace(_FOSTER_AE, backbone=ResidualBackbone(channels=(16, 32, 48), strides=(2, 2, 2), groups=8)),
 }
 
 

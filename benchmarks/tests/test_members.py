@@ -1,5 +1,6 @@
 """What members of the family are for, measured: each preset does what it says, on data that comes with the project."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import ae_jax
 import ae_torch
 from ae_core import noise
-from ae_core.data import garments
+from ae_core.data import cans, garments
 from ae_core.metrics import active_units, mse
 from ae_core.spec.presets import preset
 
@@ -51,3 +52,16 @@ def test_warm_up_keeps_units_active(fit):
     # both are judged with the weight that the warm-up comes to
     last = annealed.history.epochs[annealed.history.best_epoch].heldout["loss"]
     assert last < collapsed.history.epochs[collapsed.history.best_epoch].heldout["loss"]
+
+
+def test_residual_blocks_beat_plain_convolutions(fit):
+    """After as many steps, with no more parameters, the held-out loss is lower than that of foster-ae."""
+    residual, plain = preset("residual"), preset("foster-ae")
+    ours, theirs = (sum(map(math.prod, fit.__self__.engine.shapes(spec).values())) for spec in (residual, plain))
+    assert 0.95 * theirs < ours <= theirs
+    images = cans(800, (32, 32)).images
+    train, heldout = images[:700], images[700:]
+    losses = [
+        fit(spec, train, heldout=heldout, epochs=1).history.epochs[-1].heldout["loss"] for spec in (residual, plain)
+    ]
+    assert losses[0] < 0.97 * losses[1]

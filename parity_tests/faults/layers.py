@@ -72,7 +72,7 @@ def _no_movedim(self: Any, x: Any) -> Any:
     x = x.movedim(-1, 1)
     for block in self.blocks:
         x = block(x)
-    return x
+    return x.flatten(1).unflatten(1, (*x.shape[2:], x.shape[1]))
 
 
 def _forgotten_statistics(functions: Any) -> Any:
@@ -87,7 +87,8 @@ def _forgotten_statistics(functions: Any) -> Any:
 def _activation(module: Any, name: str, function: Callable[[Any], Any]) -> list[Patch]:
     original = module.model.layers.make_activation
     make = lambda given, slope: function if given == name else original(given, slope)  # noqa: E731
-    return [(part, "make_activation", make) for part in (module.model.conv, module.model.dense)]
+    parts = module.model.layers, module.model.conv, module.model.dense
+    return [(part, "make_activation", make) for part in parts]
 
 
 LAYERS: dict[str, Fault] = {
@@ -197,7 +198,7 @@ LAYERS: dict[str, Fault] = {
     ),
     **in_both(
         "another slope at the kink of relu",
-        "conv same",
+        "relu",
         lambda: _activation(_T, "relu", lambda x: torch.maximum(x, torch.zeros_like(x))),
         lambda: _activation(_J, "relu", lambda x: jnp.maximum(x, 0)),
     ),

@@ -107,7 +107,7 @@ class GaussianCode:
         """Return the gradient by z, and that by KL over the number of images."""
         last = 1 if self.capacity is None else 2
         shape = len(x), x.shape[1] // 2
-        return dy[:-last].reshape(shape), dy[-last] / len(x)
+        return dy[:-last].reshape(shape), np.array(dy[-last] / len(x))
 
 
 @layers_of_bottleneck.register

@@ -15,7 +15,8 @@ from parity_tests.oracle import layers_of, without_oracle
 from parity_tests.oracle.linear import Linear
 from parity_tests.oracle.norm import Norm
 
-NORMED = {name: spec for name, spec in CASES.items() if spec.backbone.norm is not None}
+NORMED = {name: spec for name, spec in CASES.items() if getattr(spec.backbone, "norm", None) is not None}
+"""Those with blocks of a layer, a normalisation and an activation."""
 
 
 def before_norms(spec):
@@ -23,9 +24,11 @@ def before_norms(spec):
 
     Batch norm takes away what is the same for all images, also after one more fully connected layer.
     """
+    if getattr(spec.backbone, "norm", None) is None:
+        return []
     layers = layers_of(spec)
     found = [before for before, name in pairwise(layers) if isinstance(layers[name], Norm)]
-    if spec.backbone.norm is not None and spec.backbone.norm.couples_samples:
+    if spec.backbone.norm.couples_samples:
         linear = [name for name, layer in layers.items() if isinstance(layer, Linear)]
         found += [before for before, name in pairwise(layers) if name in found and {before, name} <= set(linear)]
     return found

@@ -80,11 +80,12 @@ def test_draws_reach_every_kind():
     specs = [case.spec for case in seen]
     convs = [spec.backbone for spec in specs if isinstance(spec.backbone, ConvBackbone)]
     found = {(part.family, part.kind) for spec in specs for part in components_of(spec)}
-    norms = {(type(spec.backbone), kind_of(spec.backbone.norm)) for spec in specs}
+    blocks = [spec.backbone for spec in specs if hasattr(spec.backbone, "norm")]  # a norm and an activation each
+    norms = {(type(backbone), kind_of(backbone.norm)) for backbone in blocks}
     reached = {
         "component": (found, {(family, kind) for family in families() for kind in own(family)}),
         "norm": (norms, {(backbone, kind) for backbone, _ in norms for kind in (None, *own("norm"))}),
-        "activation": ({s.backbone.activation for s in specs}, set(get_args(Activation))),
+        "activation": ({backbone.activation for backbone in blocks}, set(get_args(Activation))),
         "reduction": (
             {(s.likelihood.kind, s.likelihood.reduction) for s in specs},
             {(kind, reduction) for kind in own("likelihood") for reduction in ("mean", "sum")},

@@ -2,17 +2,21 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import integrate, signal, stats
 
+from ae_core.errors import MissingError
 from ae_core.files.weights import is_state
+from ae_core.spec import Backbone
 from ae_core.spec.geometry import crops, pads
 from parity_tests import oracle
 from parity_tests.batches import first_batch
 from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
+from parity_tests.gates.drift import check_layers
 from parity_tests.gates.identity import weights_of, with_precision
 from parity_tests.oracle.activation import Activation
 from parity_tests.oracle.bottleneck import GaussianCode
@@ -341,6 +345,25 @@ def test_ends_are_where_the_gradient_of_a_value_shows():
     assert ends("residual", None) == ("b:in",)
     assert ends("fork", "e") == ("c", "d")
     assert ends("shapes", "c") == ("e",)
+
+
+class Unknown(Backbone):
+    """Without a kind of its own in the class, so that nothing but this test knows it."""
+
+    def feature_shape(self, input_shape):
+        return (3,)
+
+
+@pytest.mark.quick
+def test_what_has_no_oracle_is_named():
+    backbone = Unknown()
+    backbone.kind = "my-unet"
+    spec = replace(CASES["dense vae"], backbone=backbone)
+    assert oracle.without_oracle(spec) == ("my-unet",)
+    message = 'parity_tests has no layers_of_encoder for "my-unet"; expected @layers_of_encoder.register'
+    with pytest.raises(MissingError, match=message):
+        oracle.layers_of(spec)
+    assert check_layers(spec, images_of(spec), 0, "float32") == []
 
 
 @pytest.mark.parametrize("name", CASES)
