@@ -5,11 +5,12 @@ Each is a difference that is known to slip in between frameworks: the suite has 
 
 from parity_tests.faults.layers import LAYERS
 from parity_tests.faults.losses import LOSSES
+from parity_tests.faults.members import MEMBERS
 from parity_tests.faults.noise import NOISE
 from parity_tests.faults.planting import Fault
 from parity_tests.faults.training import TRAINING
 
 FAULTS: dict[str, Fault] = dict(
-    sorted((LAYERS | LOSSES | NOISE | TRAINING).items(), key=lambda item: item[1].twin, reverse=True)
+    sorted((LAYERS | LOSSES | MEMBERS | NOISE | TRAINING).items(), key=lambda item: item[1].twin, reverse=True)
 )
 """Every fault by name; those of one twin together, so that what the other has compiled can be kept."""

@@ -197,4 +197,4 @@ NOISE: dict[str, Fault] = {
         lambda: after(_T.engine.Inference, "_mean_and_logvar", lambda both, *a: both.flip(1)),
     ),
 }
-"""By name. Those of corruptions and penalties belong here too."""
+"""By name."""

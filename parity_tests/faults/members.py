@@ -1,0 +1,89 @@
+"""Faults in single kinds: TopK, corruptions, capacity, residual blocks."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import torch
+
+import ae_jax.model.autoencoder
+import ae_jax.model.bottleneck
+import ae_jax.model.residual
+import ae_torch.model.autoencoder
+import ae_torch.model.bottleneck
+import ae_torch.model.residual
+from parity_tests.faults.planting import Fault, after, before, constructor, in_both
+
+_T, _J = ae_torch, ae_jax
+_TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
+    "dense topk",
+    "conv masking",
+    "dense gaussian noise",
+    "dense capacity",
+    "residual",
+)
+
+
+def _without_sign(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
+    weight, distance = result["capacity"]
+    return {**result, "capacity": (weight, distance * distance)}
+
+
+def _unheeded(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
+    return {"kl": (coefficients["capacity"], result["kl"][1]), "capacity": (None, result["capacity"][1])}
+
+
+def _roll(result: Any, axes: tuple[int, int]) -> Any:
+    return torch.roll(result, (1, 1), axes) if isinstance(result, torch.Tensor) else jnp.roll(result, (1, 1), axes)
+
+
+MEMBERS: dict[str, Fault] = {
+    **in_both(
+        "TopK keeps one more",
+        _TOPK,
+        lambda: constructor(_T.model.bottleneck, "TopKHead", k=lambda k: k + 1),
+        lambda: constructor(_J.model.bottleneck, "TopKHead", k=lambda k: k + 1),
+    ),
+    **in_both(
+        "images not corrupted",
+        _MASKING,
+        lambda: after(_T.model.autoencoder, "corrupt", lambda result, corruption, x, noise: x),
+        lambda: after(_J.model.autoencoder, "corrupt", lambda result, corruption, x, noise: x),
+    ),
+    **in_both(
+        "the other pixels masked",
+        _MASKING,
+        lambda: before(_T.model.autoencoder, "corrupt", lambda corruption, x, noise: (corruption, x, 1 - noise)),
+        lambda: before(_J.model.autoencoder, "corrupt", lambda corruption, x, noise: (corruption, x, 1 - noise)),
+    ),
+    **in_both(
+        "corrupted images cut off at 0 and 1",
+        _GAUSSIAN,
+        lambda: after(_T.model.autoencoder, "corrupt", lambda result, *a: result.clamp(0, 1)),
+        lambda: after(_J.model.autoencoder, "corrupt", lambda result, *a: result.clip(0, 1)),
+    ),
+    **in_both(
+        "distance from the capacity squared",
+        _CAPACITY,
+        lambda: after(_T.model.bottleneck.GaussianCode, "penalties", _without_sign),
+        lambda: after(_J.model.bottleneck.GaussianCode, "penalties", _without_sign),
+    ),
+    **in_both(
+        "capacity unheeded",
+        _CAPACITY,
+        lambda: after(_T.model.bottleneck.GaussianCode, "penalties", _unheeded),
+        lambda: after(_J.model.bottleneck.GaussianCode, "penalties", _unheeded),
+    ),
+    **in_both(
+        "enlarged map shifted by a pixel",
+        _RESIDUAL,
+        lambda: after(_T.model.residual, "enlarged", lambda result, *a: _roll(result, (2, 3))),
+        lambda: after(_J.model.residual, "enlarged", lambda result, *a: _roll(result, (1, 2))),
+    ),
+    **in_both(
+        "residual norm's eps off by 1 %",
+        _RESIDUAL,
+        lambda: constructor(_T.model.residual, "GroupNorm", eps=lambda eps: 1.01 * eps),
+        lambda: constructor(_J.model.residual, "GroupNorm", eps=lambda eps: 1.01 * eps),
+    ),
+}
+"""By name."""
