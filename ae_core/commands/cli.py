@@ -4,6 +4,7 @@ import importlib
 
 from ae_core.commands.shell import leave, parse, run_program
 from ae_core.errors import UserError
+from ae_core.spec import families, kinds
 from ae_core.spec.plugins import load_plugins
 from ae_core.system.allocator import keep_freed_memory
 from ae_core.system.extras import missing_extra
@@ -31,8 +32,7 @@ def main(twin: str, argv: list[str] | None = None) -> int:
         require_extras(twin)
         from ae_core.commands.menu import Command
 
-        description = f"One autoencoder, written twice; this is the {twin} twin."
-        command = parse(Command, name, argv, description)
+        command = parse(Command, name, argv, lambda: f"One autoencoder, written twice: the {twin} twin.\n\n{_kinds()}")
         engine = load_engine(twin)
         keep_freed_memory()
         engine.configure()
@@ -40,6 +40,12 @@ def main(twin: str, argv: list[str] | None = None) -> int:
         return status
 
     return run_program(name, work)
+
+
+def _kinds() -> str:
+    """Say what a spec may be put together from, kinds of plugins included."""
+    known = {family: ", ".join(kinds(family)) for family in families()}
+    return "Kinds of components: " + "; ".join(f"{family}: {names}" for family, names in known.items() if names) + "."
 
 
 def require_extras(*twins: str) -> None:

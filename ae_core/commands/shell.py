@@ -66,7 +66,9 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def parse(command: Any, name: str, argv: list[str] | None = None, description: str | None = None) -> Any:
+def parse(
+    command: Any, name: str, argv: list[str] | None = None, description: str | Callable[[], str] | None = None
+) -> Any:
     """Load the plugins that arguments name, and read a command from its dataclass.
 
     Raises:
@@ -74,7 +76,8 @@ def parse(command: Any, name: str, argv: list[str] | None = None, description: s
         SystemExit: help was asked for and shown.
     """
     argv = take_plugins(sys.argv[1:] if argv is None else argv)
-    description = description or command.__doc__
+    # only now are the plugins' kinds known
+    description = description() if callable(description) else description or command.__doc__
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
     said = io.StringIO()
     try:
