@@ -88,7 +88,7 @@ CASES: dict[str, Spec] = {
     "residual": Spec((12, 8, 1), ResidualBackbone((4, 8), (2, 2), groups=2, eps=1e-4), _PLAIN, training=_ADAM),
     "residual, attention, vae": Spec(
         (8, 12, 3),
-        ResidualBackbone((6, 12), (1, 2), groups=3, eps=1e-3, attention=True),
+        ResidualBackbone((12,), (2,), groups=3, eps=1e-3, attention=True),
         _VAE,
         _GAUSSIAN,
         training=_ADAMW,

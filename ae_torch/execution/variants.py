@@ -90,7 +90,7 @@ def choose(model: Autoencoder, steps: int) -> Variant:
 
 
 def laid_out(model: Autoencoder, variant: Variant) -> Autoencoder:
-    """Bring the model's memory into the variant's layout, in place, and its images the way it takes them."""
+    """Lay the model out in memory as the variant says, in place; images that come in are laid out alike."""
     if variant.mirrored:
         mirror(model)
     if not variant.channels_last:
