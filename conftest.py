@@ -1,6 +1,11 @@
 """Every test runs with the shapes and types of all annotations checked, by jaxtyping and beartype."""
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # as many processes as cores: threads of PyTorch's that wait for each other would take the cores from one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 

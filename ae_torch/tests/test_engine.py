@@ -224,7 +224,7 @@ print(json.dumps(before == settings()))
 
 @pytest.mark.parametrize(("change", "same"), [("import", True), ("threads", False), ("draw", False)])
 def test_importing_changes_no_setting(change, same):
-    result = subprocess.run([sys.executable, "-c", _SETTINGS, change], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", _SETTINGS, change], capture_output=True, text=True, timeout=600)
     assert result.stderr == ""
     assert json.loads(result.stdout) is same
 

@@ -35,7 +35,7 @@ def small(out, **changes):
 def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("main") / "run"
     command = [sys.executable, "-m", "benchmarks", *SMALL, "--out", str(out), "--seed", "3"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stderr
     return out, result.stdout, json.loads((out / "report.json").read_text(encoding="utf-8"))
 

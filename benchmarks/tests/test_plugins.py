@@ -86,7 +86,7 @@ def test_main_job(plugin, tmp_path):
     """The twins agree on what the plugin brings, and each trains with it in a process of its own."""
     small = ["--preset", "plugged", "--data", "digits", "--epochs", "1", "--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "benchmarks", *small, "--plugin", "plugged_penalty"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "pass"

@@ -36,7 +36,7 @@ def blocks(language):
 def test_python_runs(tmp_path):
     assert blocks("python")
     for code in blocks("python"):
-        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=120)
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=600)
     assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors", "atlas.html"}
 
 

@@ -30,7 +30,7 @@ def test_ctrl_c_leaves_the_best_weights_so_far(tmp_path, twin):
             while not (folder / FILES[0]).exists() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == 130, err
@@ -58,7 +58,7 @@ def test_ctrl_c_elsewhere(monkeypatch, capsys, twin):
 def test_console_script(tmp_path, twin):
     script = Path(sysconfig.get_path("scripts")) / f"ae-{twin}"
     result = subprocess.run(
-        [script, "info", "--preset", "foster-ea"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [script, "info", "--preset", "foster-ea"], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     line = f'ae-{twin}: unknown preset "foster-ea"; did you mean "foster-ae"? valid: {", ".join(PRESETS)}\n'
     assert (result.returncode, result.stdout, result.stderr) == (2, "", line)
@@ -68,5 +68,5 @@ def test_console_script(tmp_path, twin):
 def test_a_reader_that_has_gone(twin, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it, nothing is left to flush at exit
     command = f"{sys.executable} -m ae_{twin} info --preset foster-ae | true"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600)
     assert (result.returncode, result.stderr) == (0, "")

@@ -49,7 +49,7 @@ def plugin(tmp_path):
 
 def _program(twin, folder, *argv):
     command = [sys.executable, "-m", f"ae_{twin}", *map(str, argv)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout, done.stderr
 
 

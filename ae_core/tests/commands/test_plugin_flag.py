@@ -92,7 +92,7 @@ def test_as_a_program(make, tmp_path):
         str(make("plugged_one")),
     ]
     flags = ["--data", "cans", "--count", "20", "--epochs", "1", "--out", str(tmp_path / "run")]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("plugged_one of torch\n")
     assert json.loads((tmp_path / "run" / "report.json").read_text())["spec"]["input_shape"] == [4, 4, 1]

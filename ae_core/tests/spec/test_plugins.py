@@ -112,7 +112,7 @@ def test_other_processes_load_the_same(make, monkeypatch, tmp_path):
     load_plugins(["./handed"], None)
     (folder.parent / "log").unlink()
     code = "from ae_core.spec.plugins import load_plugins; load_plugins((), 'torch')"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
     assert _imported(folder) == ["handed", "handed.torch"]
 
 
@@ -122,7 +122,7 @@ def test_what_lies_beside_a_plugin_hides_nothing(make):
     load_plugins([str(folder)], None)
     assert sys.path[-1] == str(folder.parent)
     code = "import sys; from ae_core.spec.plugins import load_plugins; load_plugins((), None); import json; print(json)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300)
     assert str(folder.parent) not in done.stdout
 
 

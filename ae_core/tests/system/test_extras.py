@@ -33,7 +33,7 @@ def without(tmp_path):
     def run(hidden, *command):
         places = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
         environment = os.environ | {"PYTHONPATH": places, "HIDDEN": hidden}
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     return run
 
