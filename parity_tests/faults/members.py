@@ -79,11 +79,5 @@ MEMBERS: dict[str, Fault] = {
         lambda: after(_T.model.residual, "enlarged", lambda result, *a: _roll(result, (2, 3))),
         lambda: after(_J.model.residual, "enlarged", lambda result, *a: _roll(result, (1, 2))),
     ),
-    **in_both(
-        "residual norm's eps off by 1 %",
-        _RESIDUAL,
-        lambda: constructor(_T.model.residual, "GroupNorm", eps=lambda eps: 1.01 * eps),
-        lambda: constructor(_J.model.residual, "GroupNorm", eps=lambda eps: 1.01 * eps),
-    ),
 }
 """By name."""
