@@ -281,7 +281,11 @@ BAD = {
     "half a layer": ({"hidden_sizes": (2.5,)}, X, r"spec.backbone.hidden\[0\]: given 2.5; expected an integer"),
     "layers of convolutions": ({"spec": IMAGE, "hidden_sizes": (3,)}, X, 'spec.backbone: unknown key "hidden"'),
     "an activation": ({"activation": "rel"}, X, 'spec.backbone.activation: given .rel.; did you mean "relu"?'),
-    "a likelihood": ({"likelihood": "gausian"}, X, 'spec.likelihood: given kind "gausian"; did you mean "gaussian"?'),
+    "a likelihood": (
+        {"likelihood": "gausian"},
+        X,
+        'spec.likelihood: unknown likelihood "gausian"; did you mean "gaussian"?',
+    ),
     "a preset": ({"spec": "dense-digit"}, X, 'unknown preset "dense-digit"; did you mean "dense-digits"?'),
     "pixels": ({"spec": "dense-digits"}, X, "X: given 5 features; expected 64, those of the spec's 8×8×1 images"),
     "no probabilities": ({"likelihood": "bernoulli"}, X, r"X: given numbers from -\d.* where the likelihood is bern"),
@@ -322,7 +326,7 @@ def test_a_training_that_fails_says_so(twin):
         estimator.fit(X)
     assert np.isfinite(estimator.transform(X)).all()
     weights = estimator.model_.tensors
-    with pytest.raises(ValueError, match=r"partial_fit: training diverged at learning_rate 1e\+38; right"):
+    with pytest.raises(ValueError, match=r"partial_fit: training diverged at learning_rate 1e\+38; expected"):
         estimator.partial_fit(X)
     assert estimator.model_.tensors is weights
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from ae_core.spec import SGD, Training
-from ae_core.spec.presets import PRESETS, preset
+from ae_core.spec.presets import preset
 from ae_jax.execution.counts import Product, count, products
 
 
@@ -42,7 +42,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", BY_HAND)
 def test_presets_by_hand(name):
     found = count(preset(name))
     assert tuple([product[:3] for product in half] for half in (found.encode, found.decode)) == BY_HAND[name]

@@ -70,7 +70,9 @@ def test_report(trained):
         "curve",
         "images_per_second",
         "seconds",
+        "failed",
     ]
+    assert report["failed"] == []
     assert (report["engine"], report["status"], report["message"], report["seed"]) == (twin, "finished", "", 3)
     assert report["spec"] == spec_to_json(load_weights(folder / FILES[0]).spec)
     assert report["data"] | {"sha256": 0} == {
