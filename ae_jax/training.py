@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     images: Float[Array, "B H W C"]
     learning_rate: float | Float[Array, ""]
-    noise: Noise = NO_NOISE
+    noise: Noise | None = None
     """By the name of its site, as the spec's `noise_sites` are; `ae_jax.noise.draw` makes some."""
     coefficients: Coefficients | None = None
     """Of the spec, at this step; what they come to in the end when absent."""
@@ -60,7 +60,7 @@ def make_training(model: Autoencoder, gradients: Gradients = whole_batch) -> Tra
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
         params = state.variables["params"]
-        inputs = Inputs(batch.images, batch.noise, batch.coefficients, batch.mask, batch.samples)
+        inputs = Inputs(batch.images, batch.noise or NO_NOISE, batch.coefficients, batch.mask, batch.samples)
         grads, result = gradients(model, state.variables, inputs)
         direction, moved = optimizer.update(grads, state.optimizer, params)
         learning_rate = after(batch.learning_rate, grads)

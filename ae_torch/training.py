@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     images: Float[Tensor, "B H W C"]
     learning_rate: float
-    noise: Noise = NO_NOISE
+    noise: Noise | None = None
     """By the name of its site, as the spec's `noise_sites` are; `ae_torch.noise.draw` makes some."""
     coefficients: Coefficients | None = None
     """Of the spec, at this step; what they come to in the end when absent."""
@@ -53,7 +53,7 @@ def make_training(model: Autoencoder) -> TrainingFunctions:
         if not model.training:  # to say so goes through all modules, which a small model's step would feel
             model.train()
         optimizer.zero_grad(set_to_none=True)
-        result = model.loss(batch.images, batch.noise, batch.coefficients)
+        result = model.loss(batch.images, batch.noise or NO_NOISE, batch.coefficients)
         result.total.backward()
         clip_by_global_norm(model.parameters(), training.clip_norm)
         for group in optimizer.param_groups:

@@ -256,7 +256,7 @@ def test_two_kinds_of_one_name(parts, unknown):
 
 
 def test_a_kind_of_a_kind(parts, unknown):
-    with pytest.raises(TypeError, match='Mine: given the kind "rms" as its base; expected a class without a kind'):
+    with pytest.raises(TypeError, match='Mine: given the kind "rms" as its base; expected one without a kind'):
 
         class Mine(parts.RMSNorm):
             kind: ClassVar[str] = "mine"
