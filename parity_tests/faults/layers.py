@@ -65,7 +65,10 @@ class _FastVarianceJax(ae_jax.model.norm.LayerNorm):
     def __call__(self, x: Any, mask: Any = None) -> Any:
         mean = x.mean(-1, keepdims=True)
         var = (x**2).mean(-1, keepdims=True) - mean**2
-        return ae_jax.model.norm._affine(self, (x - mean) / jnp.sqrt(var + self.eps), self.features)
+        weight, bias = (
+            self.param(name, linen.initializers.zeros, (self.features,), x.dtype) for name in ("weight", "bias")
+        )
+        return (x - mean) / jnp.sqrt(var + self.eps) * weight + bias
 
 
 def _no_movedim(self: Any, x: Any) -> Any:
