@@ -12,6 +12,7 @@ from ae_core.spec import (
     AdamW,
     BatchNorm,
     BernoulliLikelihood,
+    Component,
     Constant,
     ConvBackbone,
     Cosine,
@@ -24,6 +25,7 @@ from ae_core.spec import (
     ResidualBackbone,
     Spec,
     Training,
+    kinds,
 )
 from ae_core.spec.bottleneck import TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
@@ -38,6 +40,12 @@ _BERNOULLI, _GAUSSIAN = BernoulliLikelihood("sum"), GaussianLikelihood(variance=
 _ADAM = Training(Adam(1e-3), batch_size=6)
 _ADAMW = Training(AdamW(2e-3, b2=0.99, eps=1e-6, weight_decay=0.05), Cosine(3, 0.1), batch_size=6)
 _SGD = Training(SGD(1e-3, momentum=0.8), Constant(5), clip_norm=0.5, batch_size=6)
+
+
+def own_kinds(family: str) -> dict[str, type[Component]]:
+    """Return the kinds of a family that this project brings: a plugin, or a test, may have brought others."""
+    return {name: kind for name, kind in kinds(family).items() if kind.__module__.startswith("ae_core.spec.")}
+
 
 IMAGES = 20
 """Number of images that a case is run on."""

@@ -16,6 +16,7 @@ import ae_torch
 from ae_core import spec as specs
 from ae_core.errors import MissingError, SpecError
 from ae_core.spec import DenseBackbone, PlainBottleneck, Spec, families, kinds, spec_from_json, spec_to_json
+from parity_tests.cases import own_kinds
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ae_core", "ae_jax", "ae_torch", "parity_tests", "benchmarks")
@@ -32,12 +33,7 @@ MAY_ASK = (
 
 
 def _concrete() -> set[str]:
-    return {
-        kind.__name__
-        for family in families()
-        for kind in kinds(family).values()
-        if kind.__module__.startswith("ae_core.")
-    }
+    return {kind.__name__ for family in families() for kind in own_kinds(family).values()}
 
 
 def _names(node: ast.AST) -> Iterator[str]:

@@ -9,8 +9,9 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from ae_core.spec import Activation, ConvBackbone, Initializer, components_of, families, kinds
+from ae_core.spec import Activation, ConvBackbone, Initializer, components_of, families
 from ae_core.training.loop import check_batches
+from parity_tests.cases import own_kinds
 from parity_tests.check import IDENTITY_LIMIT
 from parity_tests.drawn import Drawn, drawn_specs
 from parity_tests.gates.identity import check_forward, check_training
@@ -83,16 +84,16 @@ def test_draws_reach_every_kind():
     blocks = [spec.backbone for spec in specs if hasattr(spec.backbone, "norm")]  # a norm and an activation each
     norms = {(type(backbone), kind_of(backbone.norm)) for backbone in blocks}
     reached = {
-        "component": (found, {(family, kind) for family in families() for kind in own(family)}),
-        "norm": (norms, {(backbone, kind) for backbone, _ in norms for kind in (None, *own("norm"))}),
+        "component": (found, {(family, kind) for family in families() for kind in own_kinds(family)}),
+        "norm": (norms, {(backbone, kind) for backbone, _ in norms for kind in (None, *own_kinds("norm"))}),
         "activation": ({backbone.activation for backbone in blocks}, set(get_args(Activation))),
         "reduction": (
             {(s.likelihood.kind, s.likelihood.reduction) for s in specs},
-            {(kind, reduction) for kind in own("likelihood") for reduction in ("mean", "sum")},
+            {(kind, reduction) for kind in own_kinds("likelihood") for reduction in ("mean", "sum")},
         ),
         "KL weight": (
             {kind_of(s.bottleneck.kl_weight) for s in specs if s.bottleneck.has_posterior},
-            {None, *own("schedule")},
+            {None, *own_kinds("schedule")},
         ),
         "initialiser": ({s.initializer for s in specs}, set(get_args(Initializer))),
         "clipping": ({s.training.clip_norm is None for s in specs}, {True, False}),
@@ -106,11 +107,6 @@ def test_draws_reach_every_kind():
     }
     missed = {name: all_of_them - some for name, (some, all_of_them) in reached.items() if some != all_of_them}
     assert missed == {}
-
-
-def own(family):
-    """The kinds of this project: another test may have brought others."""
-    return [name for name, kind in kinds(family).items() if kind.__module__.startswith("ae_core.")]
 
 
 def kind_of(value):

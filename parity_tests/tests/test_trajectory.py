@@ -127,9 +127,19 @@ def test_nan_in_one_twin_fails(monkeypatch):
 
 def test_float32_without_its_control_is_an_error():
     spec, count = in_batches(CASES["dense silu"], 8)
-    divergence = diverge(with_precision(spec, "float32"), images_of(spec, count=count), 0, 2, control=False)
+    divergence = diverge(with_precision(spec, "float32"), images_of(spec, count=count), 0, 2)._replace(control=None)
     with pytest.raises(ValueError, match="without its control"):
         judge(divergence)
+
+
+def test_float64_runs_its_control_where_the_limit_is_left(monkeypatch):
+    spec, count = in_batches(CASES["dense silu"], 8)
+    spec, images = with_precision(spec, "float64"), images_of(spec, count=count)
+    assert diverge(spec, images, 0, 5, "where needed").control is None
+    monkeypatch.setattr(trajectory, "torch_stepper", wrong(FAULTS["one step skipped"]))
+    divergence = diverge(spec, images, 0, 5, "where needed")
+    assert divergence.control.max() < 1e-12  # it shares the fault, and does not excuse it
+    assert not judge(divergence)[-1].passed
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -172,6 +182,9 @@ def test_limits():
     assert [check.limit for check in still] == [CONTROL_FACTOR * CONTROL_FLOOR] * 3
     double = judge(divergence._replace(spec=with_precision(spec, "float64"), control=None))
     assert [check.limit for check in double] == [FLOAT64_LIMIT] * 3
+    moved = np.array([1e-13, np.nan, 1e-8])
+    chaotic = judge(divergence._replace(spec=with_precision(spec, "float64"), control=moved))
+    assert [check.limit for check in chaotic] == [FLOAT64_LIMIT, FLOAT64_LIMIT, CONTROL_FACTOR * 1e-8]
     decayed = judge(divergence._replace(spec=with_precision(CASES["conv gelu_erf"], "float32")))
     extra = np.array([check.limit for check in decayed]) - expected
     assert extra == pytest.approx(2.0**-25 * np.array([1, 2, 5]))
