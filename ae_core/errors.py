@@ -1,6 +1,5 @@
 """Errors that a user caused and can mend: one line, shown without a traceback, exit status 2."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -35,6 +34,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     >>> nearest("foster-ea", ["foster-ae", "dense-digits"])
     'did you mean "foster-ae"? valid: foster-ae, dense-digits'
     """
+    import difflib  # only a wrong name needs it
+
     names = list(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f'did you mean "{close[0]}"? ' if close else ""

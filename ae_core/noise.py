@@ -19,12 +19,11 @@ twin has to interleave anything.
 """
 
 import hashlib
-import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
+
+from ae_core.spec.component import NoiseSite
 
 Key = tuple[int, int]
 """Two words of 32 bits, which choose one of 2⁶⁴ bijections."""
@@ -45,26 +44,6 @@ WORD = 0xFFFFFFFF
 
 DRAW, PERMUTATION = 0, 1
 """The last word of the counter, by purpose."""
-
-
-@dataclass(frozen=True)
-class NoiseSite:
-    """A place in a model where noise enters."""
-
-    shape: tuple[int, ...]
-    """Of one image's draw."""
-    distribution: Literal["normal", "uniform"]
-    """Standard normal numbers, or uniform ones between 0 and 1."""
-
-    @property
-    def size(self) -> int:
-        """Count of numbers in one image's draw."""
-        return math.prod(self.shape)
-
-    @property
-    def blocks(self) -> int:
-        """Count of blocks of four words in one image's draw."""
-        return -(-self.size // 4)
 
 
 def key(seed: int, site: str) -> Key:

@@ -8,8 +8,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32, UInt32
 
-from ae_core.noise import DRAW, MULTIPLIERS, PERMUTATION, ROUNDS, WEYL, NoiseSite
+from ae_core.noise import DRAW, MULTIPLIERS, PERMUTATION, ROUNDS, WEYL
 from ae_core.spec import Precision
+from ae_core.spec.component import NoiseSite
 
 Number = int | Int[Array, ""] | UInt32[Array, ""]
 """A number that is known while a program is traced, or only when it runs."""

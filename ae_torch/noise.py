@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ae_core.noise import DRAW, MULTIPLIERS, PERMUTATION, ROUNDS, WORD, Key, NoiseSite, round_keys
+from ae_core.noise import DRAW, MULTIPLIERS, PERMUTATION, ROUNDS, WORD, Key, round_keys
+from ae_core.spec.component import NoiseSite
 
 
 def philox(

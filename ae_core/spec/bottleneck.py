@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ae_core.noise import NoiseSite
-from ae_core.spec.component import MAX_CHANNELS, Component, check, check_integers
+from ae_core.spec.component import MAX_CHANNELS, Component, NoiseSite, check, check_integers
 from ae_core.spec.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ae_core.errors import MissingError, SpecError, nearest
-from ae_core.noise import NoiseSite
 
 if TYPE_CHECKING:
     from ae_core.spec.model import Spec
@@ -26,6 +25,26 @@ Initial = Literal["zeros", "ones", "kernel"] | float
 MAX_PIXELS, MAX_WIDTH, MAX_CHANNELS, MAX_KERNEL, MAX_STEPS = 10**8, 2**20, 2**16, 2**10, 2**31
 
 _FAMILIES: dict[str, dict[str, type["Component"]]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseSite:
+    """A place in a model where noise enters."""
+
+    shape: tuple[int, ...]
+    """Of one image's draw."""
+    distribution: Literal["normal", "uniform"]
+    """Standard normal numbers, or uniform ones between 0 and 1."""
+
+    @property
+    def size(self) -> int:
+        """Count of numbers in one image's draw."""
+        return math.prod(self.shape)
+
+    @property
+    def blocks(self) -> int:
+        """Count of blocks of four words in one image's draw."""
+        return -(-self.size // 4)
 
 
 class Component:

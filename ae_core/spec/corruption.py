@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ae_core.noise import NoiseSite
-from ae_core.spec.component import Component, check
+from ae_core.spec.component import Component, NoiseSite, check
 
 if TYPE_CHECKING:
     from ae_core.spec.model import Spec

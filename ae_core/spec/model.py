@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ae_core.errors import SpecError
-from ae_core.noise import NoiseSite
 from ae_core.spec.backbone import Backbone
 from ae_core.spec.bottleneck import Bottleneck
 from ae_core.spec.codec import from_json, to_json
@@ -22,6 +21,7 @@ from ae_core.spec.component import (
     MAX_STEPS,
     Component,
     Initial,
+    NoiseSite,
     check,
     check_integers,
     check_name,

@@ -1,4 +1,4 @@
-"""Schedules: numbers that change with the step, worked out once in NumPy float64 and handed to both twins.
+"""Schedules: numbers that change with the step, worked out once in float64 and handed to both twins.
 
 One scales the learning rate; others stand where a component takes a number or a schedule, such as the weight of a term
 of the loss. Evaluation takes a schedule's last value, so that the losses of all epochs can be compared.
@@ -9,9 +9,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import Float64, Int64
-
 from ae_core.spec.component import MAX_STEPS, Component, check, check_integers
 
 
@@ -21,8 +18,8 @@ class Schedule(Component):
     family: ClassVar[str] = "schedule"
 
     @abstractmethod
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
-        """Return the numbers of the given steps (counted from 0) of a training of ``total_steps``."""
+    def value(self, step: int, total_steps: int) -> float:
+        """Return the number of a step (counted from 0) of a training of ``total_steps``."""
         raise NotImplementedError
 
     @property
@@ -35,10 +32,13 @@ class Schedule(Component):
 class _WarmedUp(Schedule):
     warmup_steps: int
 
-    def _warmed(self, steps: np.ndarray, values: np.ndarray) -> Float64[np.ndarray, " K"]:
-        if not self.warmup_steps:
-            return values
-        return np.where(steps < self.warmup_steps, (steps + 1) / self.warmup_steps, values)
+    def value(self, step: int, total_steps: int) -> float:
+        """Return the warm-up's number, or what comes after it."""
+        return (step + 1) / self.warmup_steps if step < self.warmup_steps else self._after(step, total_steps)
+
+    @abstractmethod
+    def _after(self, step: int, total_steps: int) -> float:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Constant(_WarmedUp):
     def __post_init__(self) -> None:
         check_integers("warmup_steps", (self.warmup_steps,), 0, MAX_STEPS)
 
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
-        """Return 1 at each step after the warm-up."""
-        return self._warmed(steps, np.ones(len(steps)))
+    def _after(self, step: int, total_steps: int) -> float:
+        return 1.0
 
     @property
     def last(self) -> float:
@@ -79,10 +78,9 @@ class Cosine(_WarmedUp):
         check_integers("warmup_steps", (self.warmup_steps,), 0, MAX_STEPS)
         check(0 <= self.final <= 1, "final", self.final, "a number in [0, 1]")
 
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
-        """Return the cosine."""
-        progress = np.clip((steps - self.warmup_steps) / max(total_steps - self.warmup_steps, 1), 0, 1)
-        return self._warmed(steps, self.final + (1 - self.final) * 0.5 * (1 + np.cos(np.pi * progress)))
+    def _after(self, step: int, total_steps: int) -> float:
+        progress = min((step - self.warmup_steps) / max(total_steps - self.warmup_steps, 1), 1.0)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
     @property
     def last(self) -> float:
@@ -111,9 +109,9 @@ class Ramp(Schedule):
         check(self.end >= 0, "end", self.end, "a number of at least 0")
         check_integers("steps", (self.steps,), 1, MAX_STEPS)
 
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+    def value(self, step: int, total_steps: int) -> float:
         """Return the line."""
-        return self.start + (self.end - self.start) * np.minimum(steps / self.steps, 1.0)
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
     @property
     def last(self) -> float:
@@ -141,10 +139,10 @@ class Cyclical(Schedule):
         check_integers("cycles", (self.cycles,), 1, MAX_STEPS)
         check(0 < self.rising <= 1, "rising", self.rising, "a number in (0, 1]")
 
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+    def value(self, step: int, total_steps: int) -> float:
         """Return the saw, cut off at ``high``."""
         length = math.ceil(total_steps / self.cycles)
-        return self.high * np.minimum((steps % length) / length / self.rising, 1.0)
+        return self.high * min((step % length) / length / self.rising, 1.0)
 
     @property
     def last(self) -> float:

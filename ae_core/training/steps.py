@@ -30,12 +30,15 @@ def make_steps(spec: Spec, count: int, seed: int, epoch: int, first: int, number
 
 def learning_rates(spec: Spec, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
     """Return the learning rates of the given steps (counted from 0) of a training of ``total_steps``."""
-    return spec.training.optimizer.learning_rate * spec.training.schedule.values(steps, total_steps)
+    return spec.training.optimizer.learning_rate * _values(spec.training.schedule, steps, total_steps)
 
 
 def coefficients(spec: Spec, steps: Int64[np.ndarray, " K"], total_steps: int) -> dict[str, Float64[np.ndarray, " K"]]:
     """Return each of the spec's coefficients at the given steps (counted from 0) of a training of ``total_steps``."""
-    return {
-        name: value.values(steps, total_steps) if isinstance(value, Schedule) else np.full(len(steps), float(value))
-        for name, value in spec.coefficients.items()
-    }
+    return {name: _values(value, steps, total_steps) for name, value in spec.coefficients.items()}
+
+
+def _values(number: Schedule | float, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+    if not isinstance(number, Schedule):
+        return np.full(len(steps), float(number))
+    return np.array([number.value(step, total_steps) for step in steps.tolist()], np.float64)

@@ -35,3 +35,10 @@ def test_package_imports_no_foreign_framework(package):
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_this_test_can_fail(package):
     assert imported(package, f"import {FORBIDDEN[package][0]}") != []
+
+
+def test_ae_core_alone_imports_no_numpy():
+    """A spec is data, and ``--help`` is not to wait for arrays."""
+    code = "import sys, ae_core; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

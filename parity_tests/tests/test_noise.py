@@ -16,7 +16,8 @@ from jax.sharding import PartitionSpec as P
 import ae_jax.noise
 import ae_torch.noise
 from ae_core import noise
-from ae_core.noise import NoiseSite, draw, key, permutation, round_keys
+from ae_core.noise import draw, key, permutation, round_keys
+from ae_core.spec.component import NoiseSite
 
 KEY = key(7, "corruption")
 SHAPES = [(28, 28, 1), (7, 3), (2,), (1,), (4, 5)]

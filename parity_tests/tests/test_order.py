@@ -11,8 +11,9 @@ import pytest
 import ae_jax.engine
 import ae_jax.execution.dispatch
 import ae_torch.engine
-from ae_core.noise import NoiseSite, draw, key
+from ae_core.noise import draw, key
 from ae_core.spec import BatchNorm, Constant, Cosine, DenseBackbone, GaussianBottleneck, PlainBottleneck, Spec, Training
+from ae_core.spec.component import NoiseSite
 from ae_core.training.initial import initial_weights
 from ae_core.training.steps import make_steps
 from parity_tests.batches import noise_of, one_step

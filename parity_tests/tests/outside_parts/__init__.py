@@ -84,9 +84,9 @@ class Exponential(Schedule):
         check(self.first > 0, "first", self.first, "a number above 0")
         check(self.final > 0, "final", self.final, "a number above 0")
 
-    def values(self, steps: Int64[np.ndarray, " K"], total_steps: int) -> Float64[np.ndarray, " K"]:
+    def value(self, step: int, total_steps: int) -> float:
         """Return first · (final / first)^(step / total)."""
-        return self.first * (self.final / self.first) ** (steps / total_steps)
+        return self.first * (self.final / self.first) ** (step / total_steps)
 
     @property
     def last(self) -> float:
