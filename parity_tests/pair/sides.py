@@ -1,0 +1,209 @@
+"""Both sides of a pair, asked the same questions, answering in NumPy: PyTorch's names, each side's own layout."""
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+
+from parity_tests.pair.calls import Call, Calls, Change, tapped, tensors_of
+from parity_tests.pair.carry import Matches
+from parity_tests.pair.pair import Array, Pair, PairError
+from parity_tests.pair.taps import with_taps
+from parity_tests.pair.tree import Tree, take_apart
+
+Arrays = dict[str, Array]
+
+
+class Backward(NamedTuple):
+    """What one pass forward and backward leaves."""
+
+    loss: float
+    parameters: Arrays
+    """Gradients, PyTorch's layout."""
+    inputs: list[Array]
+    """Gradients by the float inputs, each side's own layout."""
+
+
+class Optimizer(NamedTuple):
+    """An optimiser, twice, with every number that the frameworks choose differently."""
+
+    jax: Any
+    torch: Callable[..., torch.optim.Optimizer]
+
+
+class JaxSide:
+    """The JAX function with its weights, at one precision."""
+
+    def __init__(self, pair: Pair, tree: Tree, arrays: Mapping[str, Array], matches: Matches, precision: str) -> None:
+        self.pair, self.tree, self.matches, self.precision = pair, tree, matches, precision
+        with jax.enable_x64(precision == "float64"):
+            self.arrays = {name: jnp.asarray(array, precision) for name, array in arrays.items()}
+            self.inputs = tuple(jnp.asarray(_cast(x, precision)) for x in pair.inputs)
+
+    def _apply(self, arrays: Mapping[str, Any], *inputs: Any) -> tuple[Any, Any]:
+        out = self.pair.jax_apply(self.tree.filled(arrays), *inputs)
+        if not self.pair.returns_state:
+            return out, None
+        if not (isinstance(out, tuple) and len(out) == 2):
+            raise PairError("returns_state: jax_apply did not return (output, state)")
+        return out
+
+    def forward(self) -> tuple[list[Array], Arrays, Arrays]:
+        """Return outputs, intermediates and the state after the pass, all by JAX's names."""
+        with jax.enable_x64(self.precision == "float64"):
+            (out, state), taps = jax.jit(with_taps(self._apply))(self.arrays, *self.inputs)
+            if self.pair.jax_taps is not None:
+                taps = jax.jit(self.pair.jax_taps)(self.tree.filled(self.arrays), *self.inputs)
+            found = {} if state is None else take_apart(state).arrays()
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(out)], _numpy(taps), found
+
+    @cached_property
+    def _loss(self) -> Callable[..., Any]:
+        def loss(arrays: Mapping[str, Any], inputs: tuple[Any, ...], targets: list[Array]) -> Any:
+            out, _ = self._apply(arrays, *inputs)
+            if self.pair.jax_loss is not None:
+                return self.pair.jax_loss(out, *inputs)
+            leaves = jax.tree.leaves(out)
+            return sum(((y - t) ** 2).mean() for y, t in zip(leaves, targets, strict=True)) / 2
+
+        return loss
+
+    def backward(self, targets: list[Array]) -> Backward:
+        """Return the loss and its gradients."""
+        with jax.enable_x64(self.precision == "float64"):
+            floats = [i for i, x in enumerate(self.inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+            def loss(arrays: Mapping[str, Any], chosen: list[Any]) -> Any:
+                inputs = list(self.inputs)
+                for i, x in zip(floats, chosen, strict=True):
+                    inputs[i] = x
+                return self._loss(arrays, tuple(inputs), targets)
+
+            run = jax.jit(jax.value_and_grad(loss, (0, 1)))
+            value, (by_array, by_input) = run(self.arrays, [self.inputs[i] for i in floats])
+            return Backward(float(value), self._torch_layout(by_array), [np.asarray(x) for x in by_input])
+
+    def train(self, optimizer: Any, steps: int, targets: list[Array], still: frozenset[str]) -> Arrays:
+        """Return the parameters after so many steps; those of PyTorch's names in ``still`` stay as they are."""
+        fixed = {source for name in still for source in self.matches.tensors[name].sources}
+        with jax.enable_x64(self.precision == "float64"):
+            arrays = {name: array for name, array in self.arrays.items() if name not in fixed}
+            held = {name: array for name, array in self.arrays.items() if name in fixed}
+
+            @jax.jit
+            def step(arrays: Any, state: Any) -> tuple[Any, Any]:
+                slope = jax.grad(lambda part: self._loss({**part, **held}, self.inputs, targets))(arrays)
+                updates, state = optimizer.update(slope, state, arrays)
+                return optax.apply_updates(arrays, updates), state
+
+            state = optimizer.init(arrays)
+            for _ in range(steps):
+                arrays, state = step(arrays, state)
+            return self._torch_layout({**arrays, **held})
+
+    def _torch_layout(self, arrays: Mapping[str, Any]) -> Arrays:
+        host = _numpy(arrays)
+        return {name: match.take(host) for name, match in self.matches.tensors.items()}
+
+
+class TorchSide:
+    """A copy of the PyTorch module with JAX's weights, at one precision.
+
+    ``factor`` is what its own loss is multiplied by.
+    """
+
+    def __init__(self, pair: Pair, arrays: Mapping[str, Array], matches: Matches, precision: str) -> None:
+        self.pair, self.precision, self.factor = pair, precision, 1.0
+        dtype = getattr(torch, precision)
+        self.module = copy.deepcopy(pair.torch_module).to(dtype)
+        self._fill(self.module, matches, arrays, dtype)
+        self.start = copy.deepcopy(self.module.state_dict())
+        self.inputs = [torch.from_numpy(_cast(x, precision).copy()) for x in pair.own_inputs]
+
+    @staticmethod
+    @torch.no_grad()
+    def _fill(module: torch.nn.Module, matches: Matches, arrays: Mapping[str, Array], dtype: torch.dtype) -> None:
+        own = module.state_dict(keep_vars=True)
+        for name, match in matches.tensors.items():
+            own[name].copy_(torch.from_numpy(match.take(arrays)).to(dtype))
+
+    def _restart(self) -> None:
+        self.module.load_state_dict(self.start)
+        torch.manual_seed(0)
+
+    def forward(
+        self, changes: Mapping[int, Change], keep: bool = False
+    ) -> tuple[list[Array], Arrays, Arrays, list[Call]]:
+        """Return outputs, intermediates, buffers after the pass, and, where kept, every call with its arguments."""
+        self._restart()
+        calls = Calls(changes, keep)
+        with torch.no_grad(), tapped(self.module, calls):
+            out = self.module(*self.inputs)
+        buffers = {name: t.numpy().copy() for name, t in self.module.named_buffers() if t.is_floating_point()}
+        taps = {name: t.numpy() for name, t in calls.taps.items()}
+        return [t.numpy() for t in tensors_of(out)], taps, buffers, calls.found
+
+    def _loss(self, inputs: list[torch.Tensor], changes: Mapping[int, Change], targets: list[Array]) -> torch.Tensor:
+        with Calls(changes):
+            out = self.module(*inputs)
+        if self.pair.torch_loss is not None:
+            return self.factor * self.pair.torch_loss(out, *inputs)
+        leaves = list(tensors_of(out))
+        return (
+            sum(
+                (((y - torch.from_numpy(t)) ** 2).mean() for y, t in zip(leaves, targets, strict=True)),
+                start=torch.zeros((), dtype=self.inputs_dtype),
+            )
+            / 2
+        )
+
+    @property
+    def inputs_dtype(self) -> torch.dtype:
+        """Of floats."""
+        return getattr(torch, self.precision)
+
+    def backward(self, targets: list[Array], changes: Mapping[int, Change]) -> Backward:
+        """Return the loss and its gradients; of a parameter that the loss does not reach, 0."""
+        self._restart()
+        inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in self.inputs]
+        floats = [x for x in inputs if x.requires_grad]
+        parameters = dict(self.module.named_parameters())
+        loss = self._loss(inputs, changes, targets)
+        slopes = torch.autograd.grad(loss, [*parameters.values(), *floats], allow_unused=True, materialize_grads=True)
+        named = dict(zip(parameters, (s.numpy() for s in slopes[: len(parameters)]), strict=True))
+        return Backward(float(loss.detach()), named, [s.numpy() for s in slopes[len(parameters) :]])
+
+    def train(
+        self,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        steps: int,
+        targets: list[Array],
+        still: frozenset[str],
+        changes: Mapping[int, Change],
+    ) -> Arrays:
+        """Return the parameters after so many steps."""
+        self._restart()
+        parameters = dict(self.module.named_parameters())
+        chosen = optimizer([p for name, p in parameters.items() if name not in still])
+        for _ in range(steps):
+            chosen.zero_grad()
+            self._loss(self.inputs, changes, targets).backward()
+            chosen.step()
+        result = {name: p.detach().numpy().copy() for name, p in parameters.items()}
+        self.module.zero_grad()
+        self._restart()
+        return result
+
+
+def _cast(array: Array, precision: str) -> Array:
+    return array.astype(precision) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _numpy(arrays: Mapping[str, Any]) -> Arrays:
+    return {name: np.asarray(array) for name, array in arrays.items()}
