@@ -1,4 +1,4 @@
-"""What a PyTorch module does, call by call: every function it calls, and what would come out were one changed."""
+"""What a PyTorch module does, call by call: every function it calls, and what comes out if one is changed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,11 +77,12 @@ class Calls(TorchFunctionMode):
         self.stack: list[str] = [""]
         self.taps: dict[str, torch.Tensor] = {}
         self.returned: dict[str, int] = {}
+        self.resting = False
         self._number = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name.startswith("__get__") or name in _SILENT:
+        if self.resting or name in _SILENT:
             return func(*args, **(kwargs or {}))
         number, self._number = self._number, self._number + 1
         if not self.keep and number not in self.changes:
@@ -114,7 +115,9 @@ def tapped(module: torch.nn.Module, calls: Calls) -> Iterator[None]:
         def keep(module: Any, args: Any, output: Any) -> None:
             calls.stack.pop()
             calls.returned[name] = calls.returned.get(name, 0) + 1
-            leaves = list(tensors_of(output))
+            calls.resting = True  # what follows is no call of the module's
+            leaves = [leaf.detach().clone() for leaf in tensors_of(output)]  # what comes next may change it in place
+            calls.resting = False
             own = numbered(name, calls.returned[name])
             for i, leaf in enumerate(leaves):
                 calls.taps[f"{own}[{i}]" if len(leaves) > 1 else own] = leaf

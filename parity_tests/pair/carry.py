@@ -119,7 +119,7 @@ def _exact(name: str, path: str, arrays: Mapping[str, Array]) -> str:
 
 def _by_name(parts: list[str], arrays: Mapping[str, Array]) -> tuple[str, ...]:
     module, leaf = plain(".".join(parts[:-1])), parts[-1]
-    tails = (module, module.partition(".")[2])  # of a collection's name the first part
+    tails: tuple[str, ...] = (module, module.partition(".")[2])  # of a collection's name the first part
     if leaf in ("in_proj_weight", "in_proj_bias"):
         kind = leaf.rpartition("_")[2]
         for tail in tails:

@@ -157,6 +157,7 @@ def _is_module(value: Any) -> bool:
 
 
 def _subclasses(base: type) -> Iterator[type]:
+    kind: type
     for kind in base.__subclasses__():
         yield kind
         yield from _subclasses(kind)
