@@ -26,9 +26,13 @@ def work() -> int:
         from parity_tests.gates.accelerator import Accelerator, run_accelerator
 
         return run_accelerator(parse(Accelerator, f"{NAME} accelerator", options))
+    if job == ["pair"]:
+        from parity_tests.pair.command import PairCommand, run_pair_command
+
+        return run_pair_command(parse(PairCommand, f"{NAME} pair", options))
     from parity_tests.report import Report, run_report
 
-    description = "Other jobs, each with a --help of its own: mutation, trajectory, accelerator."
+    description = "Other jobs, each with a --help of its own: mutation, trajectory, accelerator, pair."
     return run_report(parse(Report, NAME, arguments, f"{Report.__doc__}\n\n{description}"))
 
 

@@ -1,5 +1,6 @@
 """What all commands of the project share: errors in one line, exit statuses, flags, and output that may go nowhere."""
 
+import inspect
 import io
 import os
 import sys
@@ -77,7 +78,7 @@ def parse(
     """
     argv = take_plugins(sys.argv[1:] if argv is None else argv)
     # only now are the plugins' kinds known
-    description = description() if callable(description) else description or command.__doc__
+    description = inspect.cleandoc((description() if callable(description) else description) or command.__doc__)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
     said = io.StringIO()
     try:

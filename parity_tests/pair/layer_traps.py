@@ -8,8 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from parity_tests.pair.calls import Call
-from parity_tests.pair.mends import Around, Way, number, sides_of, with_
+from parity_tests.pair.calls import Around, Call, Way, number, sides_of, with_
 
 
 def padding(call: Call, around: Around) -> Iterator[Way]:

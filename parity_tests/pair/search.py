@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity_tests.pair.calls import Call, Change
-from parity_tests.pair.mends import Around, Mend
+from parity_tests.pair.calls import Around, Call, Change, Mend
 from parity_tests.pair.pair import Array
 from parity_tests.pair.sides import TorchSide
 from parity_tests.pair.traps import GRADIENT_TRAPS, STATE_TRAPS, TRAPS, mends_of, stopped_after

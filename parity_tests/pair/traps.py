@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from parity_tests.pair import function_traps, layer_traps
-from parity_tests.pair.calls import Call
-from parity_tests.pair.mends import Around, Mend, Way
+from parity_tests.pair.calls import Around, Call, Mend, Way
 
 _CONV = ("conv1d", "conv2d", "conv3d")
 _DECONV = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
