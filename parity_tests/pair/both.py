@@ -67,6 +67,9 @@ class Both:
         try:
             outputs, taps, self.state = self.jax.forward()
             self.outputs = named_outputs(outputs)
+            if pair.returns_state and not self.state.keys() & self.arrays.keys():
+                has = ", ".join(self.state) or "no arrays"
+                raise PairError(f"returns_state: the state has {has}; expected paths of jax_params")
         except PairError:
             raise
         except Exception as error:  # whatever a stranger's function raises

@@ -195,3 +195,15 @@ def number(call: Call, name: str, default: Any) -> Any:
 def sides_of(value: Any, rank: int) -> tuple[int, ...]:
     """Return a number for each side of an image, of one that was given for all or one for each."""
     return (value,) * rank if isinstance(value, int) else tuple(value) * (rank if len(value) == 1 else 1)
+
+
+def both_changes(first: Change, second: Change) -> Change:
+    """Return the change of a call that was changed before."""
+
+    def change(function: Callable[..., Any], call: Call) -> Any:
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            return first(function, call._replace(given=_bound(call.function, args, kwargs)))
+
+        return second(changed, call)
+
+    return change

@@ -41,14 +41,14 @@ class Matches(NamedTuple):
 
     def modules(self) -> dict[str, str]:
         """Return the modules that hold matched tensors, PyTorch's name → JAX's."""
-        found: dict[str, str] = {}
+        found: dict[str, set[str]] = {}
         for name, match in self.tensors.items():
             owners = {source.rpartition(".")[0] for source in match.sources}
             if len(owners) > 1:  # heads of an attention, each a module
                 owners = {owner.rpartition(".")[0] for owner in owners}
-            if len(owners) == 1:
-                found.setdefault(name.rpartition(".")[0], owners.pop())
-        return found
+            found.setdefault(name.rpartition(".")[0], set()).update(owners)
+        # whose tensors come from several places is no module of JAX
+        return {name: owners.pop() for name, owners in found.items() if len(owners) == 1}
 
 
 def match(module: torch.nn.Module, arrays: Mapping[str, Array], names: Mapping[str, Any]) -> Matches:

@@ -139,7 +139,14 @@ def constant(call: Call, around: Around) -> Iterator[Way]:
     more = {"1": 1.0, "its square": own**2, "its root": abs(own) ** 0.5, "its inverse": 1 / own}
     for label, value in (more | {f"1/{n}": 1 / n for n in sides} | options).items():
         if not math.isclose(value, own):
-            yield f"the constant {value:.6g} ({label}) in place of {own:.6g}", with_(**{where: value})
+            yield (
+                f"the constant {value:.6g} ({label}) in place of {own:.6g}",
+                partial(_with_constant, where=where, value=value),
+            )
+
+
+def _with_constant(function: Any, call: Call, where: Any, value: float) -> Any:
+    return call._replace(given=call.given | {where: value}).run(function)
 
 
 def narrow(call: Call, around: Around) -> Iterator[Way]:

@@ -213,7 +213,7 @@ def statistics(call: Call, around: Around) -> Iterator[Way]:
 def momentum(call: Call, around: Around) -> Iterator[Way]:
     """How much of the old statistics is kept."""
     own = number(call, "momentum", 0.1)
-    if not number(call, "training", False) or own is None:
+    if own is None:
         return
     for momentum in dict.fromkeys((1 - own, 0.1, 0.01, 0.001, 0.99, 0.9)):
         if momentum != own:
@@ -223,7 +223,7 @@ def momentum(call: Call, around: Around) -> Iterator[Way]:
 
 def unbiased_running(call: Call, around: Around) -> Iterator[Way]:
     """The variance that is kept, over n or n − 1."""
-    if number(call, "training", False) and number(call, "running_var", None) is not None:
+    if number(call, "running_var", None) is not None:
         yield "keep the biased variance: PyTorch stores n/(n − 1) times it", _biased_running
 
 
@@ -233,5 +233,5 @@ def _biased_running(function: Any, call: Call) -> Any:
     y = call.run(function)
     with torch.no_grad():
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        running.copy_((1 - momentum) * old + momentum * x.detach().var(axes, correction=0))
+        running.data.copy_((1 - momentum) * old + momentum * x.detach().var(axes, correction=0))
     return y

@@ -23,15 +23,15 @@ class PairError(UserError):
 class Pair:
     """Two models that are meant to be the same function."""
 
-    jax_apply: Callable[..., Any]
+    jax_apply: Any
     """``jax_apply(params, *inputs)`` returns an array, or a tree of arrays."""
     jax_params: Any
     """Tree of arrays: a nested dict, Flax variables, an NNX state, an Equinox module."""
-    torch_module: torch.nn.Module
-    """Called with the inputs. It is copied, never changed; its mode, training or evaluation, is kept."""
-    inputs: tuple[Any, ...]
-    """NumPy arrays. Floats are compared in both precisions; integers stay as they are."""
-    torch_inputs: tuple[Any, ...] | None = None
+    torch_module: Any
+    """A torch.nn.Module. It is copied, never changed; its mode, training or evaluation, is kept."""
+    inputs: Any
+    """Tuple of NumPy arrays. Floats are compared in both precisions; integers stay as they are."""
+    torch_inputs: Any = None
     """The same numbers as PyTorch takes them, such as images with channels first; ``inputs`` where absent."""
     names: Mapping[str, Any] | None = None
     """PyTorch's name of a module or tensor → JAX's path; a pair (path or paths, function of the arrays there) where no
@@ -80,7 +80,8 @@ class Pair:
     @property
     def own_inputs(self) -> tuple[Array, ...]:
         """The inputs as PyTorch takes them."""
-        return self.inputs if self.torch_inputs is None else self.torch_inputs
+        given: tuple[Array, ...] = self.inputs if self.torch_inputs is None else self.torch_inputs
+        return given
 
 
 NAMES = tuple(field.name for field in fields(Pair))

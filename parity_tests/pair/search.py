@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity_tests.pair.calls import Around, Call, Change, Mend
+from parity_tests.pair.calls import Around, Call, Change, Mend, both_changes
 from parity_tests.pair.pair import Array
 from parity_tests.pair.sides import TorchSide
 from parity_tests.pair.traps import GRADIENT_TRAPS, STATE_TRAPS, TRAPS, mends_of, stopped_after
@@ -118,28 +118,31 @@ class Search:
         """Return a mend that cures, or so many at different calls; none where none is found in time."""
         known = {(finding.trap, finding.mend) for finding in self.findings}
         rows = [trap for trap, _, _ in table]
-        options = [
-            (call, mend) for call in calls if call.number not in self.changes for mend in mends_of(call, around, table)
-        ]
+        options = [(call, mend) for call in calls for mend in mends_of(call, around, table)]
         # what was found before comes first, then the more common trap, wherever it lies
         options.sort(key=lambda option: ((option[1].trap, option[1].sentence) not in known, rows.index(option[1].trap)))
         places = sorted(combinations(range(len(options)), together), key=sum)
         for chosen in ([options[place] for place in group] for group in places):
-            if len({call.number for call, _ in chosen}) < together:
-                continue
             if time.perf_counter() > self.ends:
                 return []
             self.tried += 1
             try:
-                cured = cures({**self.changes, **{call.number: mend.change for call, mend in chosen}})
+                cured = cures(self._changed(chosen))
             except (RuntimeError, TypeError, ValueError, IndexError, KeyError):  # another shape: not what was meant
                 continue
             if cured:
                 return chosen
         return []
 
+    def _changed(self, chosen: Iterable[tuple[Call, Mend]]) -> dict[int, Change]:
+        changes = dict(self.changes)
+        for call, mend in chosen:
+            before = changes.get(call.number)
+            changes[call.number] = mend.change if before is None else both_changes(before, mend.change)
+        return changes
+
     def _add(self, call: Call, mend: Mend, place: str) -> None:
-        self.changes[call.number] = mend.change
+        self.changes = self._changed([(call, mend)])
         where = f"{call.function} in {call.module or 'the model itself'}"
         for i, old in enumerate(self.findings):
             if (old.trap, old.mend) == (mend.trap, mend.sentence):
@@ -159,7 +162,8 @@ class Search:
             if not wrong:
                 return
             name = wrong[0]
-            own = [call for call in calls if call.module == name.rpartition(".")[0]]
+            owner = name.rpartition(".")[0]
+            own = [call for call in calls if call.module == owner]
             cures = lambda changes, name=name: name not in failing(self.side.forward(changes)[2])  # noqa: E731
             mends = self._mends(own, Around([], (), ()), cures, table=STATE_TRAPS)
             if not mends:

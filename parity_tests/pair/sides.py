@@ -60,7 +60,7 @@ class JaxSide:
             (out, state), taps = jax.jit(with_taps(self._apply))(self.arrays, *self.inputs)
             if self.pair.jax_taps is not None:
                 taps = jax.jit(self.pair.jax_taps)(self.tree.filled(self.arrays), *self.inputs)
-            found = {} if state is None else take_apart(state).arrays()
+            found = {} if state is None else take_apart(state, self.tree.collections).arrays()
             return [np.asarray(leaf) for leaf in jax.tree.leaves(out)], _numpy(taps), found
 
     @cached_property

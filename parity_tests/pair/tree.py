@@ -19,6 +19,8 @@ class Tree(NamedTuple):
 
     leaves: list[Any]
     structure: Any
+    collections: tuple[str, ...]
+    """Of Flax: parts at the top of a path that no name has."""
     places: dict[str, int]
     """Which leaf a name stands for; names are paths, joined by dots, without the name of a Flax collection."""
 
@@ -34,10 +36,16 @@ class Tree(NamedTuple):
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def take_apart(tree: Any) -> Tree:
-    """Take a tree of arrays apart; floats that are no arrays stay, as part of the function."""
+def take_apart(tree: Any, collections: tuple[str, ...] = ()) -> Tree:
+    """Take a tree of arrays apart; floats that are no arrays stay, as part of the function.
+
+    Args:
+        tree: of any library.
+        collections: of Flax, where the tree has no "params" that tells them.
+    """
     found, structure = jax.tree_util.tree_flatten_with_path(tree)
-    whole = isinstance(tree, Mapping) and "params" in tree
+    if isinstance(tree, Mapping) and "params" in tree:
+        collections = tuple(map(str, tree))
     places: dict[str, int] = {}
     for place, (path, leaf) in enumerate(found):
         if not (hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)):
@@ -45,8 +53,8 @@ def take_apart(tree: Any) -> Tree:
         parts = [_part(key) for key in path]
         if parts and parts[-1] == _WRAPPED:
             parts.pop()
-        places[".".join(parts[1:] if whole else parts)] = place
-    return Tree([leaf for _, leaf in found], structure, places)
+        places[".".join(parts[parts[0] in collections :])] = place
+    return Tree([leaf for _, leaf in found], structure, collections, places)
 
 
 def _part(key: Any) -> str:
