@@ -198,12 +198,12 @@ def sides_of(value: Any, rank: int) -> tuple[int, ...]:
 
 
 def both_changes(first: Change, second: Change) -> Change:
-    """Return the change of a call that was changed before."""
+    """Return the second change of a call, which gets the arguments that the first one leaves."""
 
     def change(function: Callable[..., Any], call: Call) -> Any:
         def changed(*args: Any, **kwargs: Any) -> Any:
-            return first(function, call._replace(given=_bound(call.function, args, kwargs)))
+            return second(function, call._replace(given=_bound(call.function, args, kwargs)))
 
-        return second(changed, call)
+        return first(changed, call)
 
     return change
