@@ -193,18 +193,21 @@ class Both:
         """PyTorch's, as it is."""
         return self.torch.backward(self._targets[1], _NOTHING)
 
-    @cached_property
-    def still(self) -> frozenset[str]:
-        """Parameters of which both gradients are 0 but for rounding."""
+    def still(self, changes: Mapping[int, Change]) -> frozenset[str]:
+        """Return the parameters of which both gradients are 0 but for rounding."""
         small = ZERO * _norm(self.slopes.parameters)
-        pairs = {n: (self.slopes.parameters[n], slope) for n, slope in self.torch_slopes.parameters.items()}
+        theirs = self._torch_slopes(changes).parameters
+        pairs = {name: (self.slopes.parameters[name], slope) for name, slope in theirs.items()}
         return frozenset(n for n, both in pairs.items() if max(float(np.linalg.norm(s)) for s in both) <= small)
+
+    def _torch_slopes(self, changes: Mapping[int, Change]) -> Backward:
+        if not changes and self.torch.factor == 1:
+            return self.torch_slopes
+        return self.torch.backward(self._targets[1], changes)
 
     def gradient_checks(self, changes: Mapping[int, Change]) -> list[Check]:
         """Hold the loss, and all gradients, to float64 agreement."""
-        ours, theirs = self.slopes, self.torch.backward(self._targets[1], changes) if changes else self.torch_slopes
-        if self.torch.factor != 1:
-            theirs = self.torch.backward(self._targets[1], changes)
+        ours, theirs = self.slopes, self._torch_slopes(changes)
         least = SMALL * _norm(ours.parameters)
         checks = [Check("loss", "loss", normwise(np.array(ours.loss), np.array(theirs.loss)), IDENTITY_LIMIT)]
         for name, slope in theirs.parameters.items():
@@ -219,7 +222,8 @@ class Both:
         """Return the one factor by which all of PyTorch's gradients, and its loss, are smaller, if there is one."""
         theirs = self.torch.backward(self._targets[1], changes)
         ours = self.slopes
-        names = [name for name in theirs.parameters if name not in self.still]
+        still = self.still(changes)
+        names = [name for name in theirs.parameters if name not in still]
         a = np.concatenate([ours.parameters[name].ravel() for name in names])
         b = np.concatenate([theirs.parameters[name].ravel() for name in names])
         factor = float(a @ b / max(b @ b, 1e-300))
@@ -227,13 +231,14 @@ class Both:
 
     def training_checks(self, optimizer: Optimizer, steps: int, changes: Mapping[int, Change]) -> list[Check]:
         """Hold the parameters after a short training to float64 agreement, which each step may stretch a little."""
-        ours = self.jax.train(optimizer.jax, steps, self._targets[0], self.still)
-        theirs = self.torch.train(optimizer.torch, steps, self._targets[1], self.still, changes)
+        still = self.still(changes)
+        ours = self.jax.train(optimizer.jax, steps, self._targets[0], still)
+        theirs = self.torch.train(optimizer.torch, steps, self._targets[1], still, changes)
         limit = IDENTITY_LIMIT * max(steps, 1)
         return [
             Check("training", name, normwise(ours[name], after), limit)
             for name, after in theirs.items()
-            if name not in self.still
+            if name not in still
         ]
 
     def rounding_checks(self, layers: list[Layer]) -> list[Check]:

@@ -28,7 +28,7 @@ class Match(NamedTuple):
 
     def take(self, arrays: Mapping[str, Array]) -> Array:
         """Return PyTorch's array."""
-        return np.ascontiguousarray(self.turn(*(arrays[name] for name in self.sources)))
+        return np.array(self.turn(*(arrays[name] for name in self.sources)), order="C")  # JAX's own are read-only
 
 
 class Matches(NamedTuple):

@@ -111,11 +111,8 @@ def notes(result: PairResult) -> list[str]:
     """Return what there is to say besides numbers, a line each."""
     lines = [f"Looks like a trap: {finding}" for finding in result.findings]
     if result.findings:
-        tried = f"{result.tried} mends tried"
-        after = (
-            "with all of that mended, everything agrees" if result.mended else "with that mended, more still differs"
-        )
-        lines.append(f"Tried: {after} ({tried})")
+        after = "everything agrees" if result.mended else "something still differs"
+        lines.append(f"With that mended {after} ({result.tried} mends tried)")
     elif not result.passed:
         lines.append(f"Fits no row of the trap table ({result.tried} mends tried)")
     if result.unused:

@@ -131,7 +131,7 @@ def run_pair(
         bool(search.findings) and agrees,
         both.matches.unused,
         both.unnamed,
-        tuple(sorted(both.still)),
+        tuple(sorted(both.still(search.changes))),
         search.tried,
         time.perf_counter() - started,
     )

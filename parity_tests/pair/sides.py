@@ -121,7 +121,8 @@ class TorchSide:
     def __init__(self, pair: Pair, arrays: Mapping[str, Array], matches: Matches, precision: str) -> None:
         self.pair, self.precision, self.factor = pair, precision, 1.0
         dtype = getattr(torch, precision)
-        self.module = copy.deepcopy(pair.torch_module).to(dtype)
+        # a frozen parameter has a gradient in JAX
+        self.module = copy.deepcopy(pair.torch_module).to(dtype).requires_grad_(True)
         self._fill(self.module, matches, arrays, dtype)
         self.start = copy.deepcopy(self.module.state_dict())
         self.inputs = [torch.from_numpy(_cast(x, precision).copy()) for x in pair.own_inputs]
