@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ae_core.spec import Spec
+from ae_core.spec.plugins import load_plugins
 
 if TYPE_CHECKING:
     from ae_jax.execution.counts import Counts, Product
@@ -59,4 +60,5 @@ def _products(spec: Spec, phase: str) -> "tuple[Product, ...]":
 def _counts(spec: Spec) -> "Counts":
     from ae_jax.execution.counts import count  # late: a race's own process is to stay free of frameworks
 
+    load_plugins((), "jax")
     return count(spec)

@@ -25,6 +25,10 @@ class WorkerError(Exception):
     """A worker did not do what it was asked; the message is one line."""
 
 
+class Refusal(WorkerError):
+    """A worker refused what it was asked, since something that the user gave cannot be."""
+
+
 @runtime_checkable
 class Handle(Protocol):
     """A worker that can be asked."""
@@ -75,6 +79,7 @@ class Process:
 
         Raises:
             WorkerError: the worker died, gave an error, or needed longer than ``timeout`` seconds.
+            Refusal: what it was asked cannot be.
         """
         assert self.child.stdin is not None
         self._signal(signal.SIGCONT)
@@ -86,7 +91,7 @@ class Process:
         answer = json.loads(self._line(timeout))
         self._signal(signal.SIGSTOP)
         if "error" in answer:
-            raise WorkerError(answer["error"])
+            raise (Refusal if answer.get("refused") else WorkerError)(answer["error"])
         return dict(answer)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from benchmarks.race.load import RECORD, OtherLoad
 from benchmarks.race.process import Handle, WorkerError
 from benchmarks.race.reference import agreement
 from benchmarks.race.sides import SIDES
-from benchmarks.race.workloads import Workload
+from benchmarks.race.workloads import Workload, workload_to_json
 
 LEAST_ROUNDS = 5
 """The fewest rounds of a stage."""
@@ -97,8 +97,8 @@ class Rounds:
         try:
             handle = self.handles[entry] = self.launch(self.workload, entry)
             values = self.folder / "values.npy"
-            request = {"do": "open", "workload": self.workload.name, "side": entry.side, "variant": entry.variant}
-            opened = handle.ask({**request, "values": str(values)}, START_SECONDS)
+            request = {"do": "open", "workload": workload_to_json(self.workload), "values": str(values)}
+            opened = handle.ask({**request, "side": entry.side, "variant": entry.variant}, START_SECONDS)
             runs, size = self.reference
             found = agreement(np.load(values, allow_pickle=False), runs, self.workload.trains, size)
             self.note("start", entry, **opened, distance=found.distance, limit=found.limit)

@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,25 @@ from rich.console import Console
 
 from ae_core.errors import UserError
 from ae_core.files.output import check_folder, clear_folder, make_folder
-from ae_core.spec import spec_to_json
+from ae_core.spec import Spec, spec_to_json
 from ae_core.system.environment import environment
 from benchmarks import NAME
+from benchmarks.race.custom import (
+    PHASES,
+    USUAL,
+    choose_batches,
+    choose_model,
+    choose_phases,
+    convolves,
+    custom_workloads,
+    one_of,
+    shapes_of,
+)
 from benchmarks.race.journal import LINES, Journal
 from benchmarks.race.process import Handle, Process, WorkerError, variables
 from benchmarks.race.rounds import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Reference, Rounds
 from benchmarks.race.sides import SIDES, Side, choose_sides
-from benchmarks.race.workloads import Workload, choose_workloads
+from benchmarks.race.workloads import Workload, choose_workloads, workload_to_json
 from benchmarks.report.report import FILES, write_report
 
 QUICK = {
@@ -38,17 +49,35 @@ PROFILED_STEPS = 200
 """The most steps in a profile."""
 
 
+Listed = tyro.conf.UseAppendAction[tuple[str, ...]]
+"""Of a flag that is given again and again."""
+
+
 @dataclass(frozen=True)
 class Race:
-    """Race the twins and their peers, and leave all samples, the results and a report in a folder."""
+    """Race the twins and their peers, and leave all samples, the results and a report in a folder.
+
+    The workloads are the published ones, or those of a preset or a spec of one's own.
+    """
 
     out: Path
     """Folder for the race; must be empty or new."""
     quick: bool = False
     """Fewer workloads and variants, none that PyTorch compiles: minutes, not an hour."""
-    workload: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this workload; may be given more than once."""
-    side: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    workload: Listed = ()
+    """Only this published workload; may be given more than once."""
+    preset: str | None = None
+    """Race this preset, in place of the published workloads."""
+    spec: Path | None = None
+    """Race the spec in this JSON file, in place of the published workloads."""
+    phase: Listed = ()
+    """What is timed of the model, with commas between: train, encode, decode, reconstruct, which are all where absent;
+    many (sixteen models at once); quality (trainings to a held-out loss)."""
+    batch: Listed = ()
+    """Images in a step, with commas between; the spec's batch size where absent."""
+    target: float | None = None
+    """Held-out loss at which a training to quality ends."""
+    side: Listed = ()
     """Only this side; may be given more than once."""
     rounds: int = LEAST_ROUNDS
     """Rounds of blocks in turn, at least 5."""
@@ -65,7 +94,8 @@ def run_race(options: Race) -> int:
     check_folder(options.out, options.force)
     if options.rounds < LEAST_ROUNDS:
         raise UserError(f"--rounds: given {options.rounds}; expected at least {LEAST_ROUNDS}")
-    workloads, sides = choose_workloads(options.workload, options.quick), choose_sides(options.side)
+    sides = choose_sides(options.side)
+    workloads = _workloads(options, sides)
     make_folder(options.out)
     clear_folder(options.out, (LINES, *FILES))
     journal = Journal(options.out / LINES)
@@ -81,6 +111,44 @@ def run_race(options: Race) -> int:
     return int(any(SIDES[f["side"]].ours and f["reason"].startswith(DISAGREES) for f in failures))
 
 
+def _workloads(options: Race, sides: list[Side]) -> list[Workload]:
+    """Return the workloads that the options name.
+
+    Raises:
+        UserError: there are no such ones, or a twin that races cannot build the model.
+    """
+    own = {"--preset": options.preset, "--spec": options.spec}
+    given = {flag: value is not None for flag, value in own.items()}
+    one_of({"--workload": bool(options.workload), **given})
+    if not any(given.values()):
+        needy = {"--phase": options.phase, "--batch": options.batch, "--target": options.target is not None}
+        for flag in (flag for flag, value in needy.items() if value):
+            raise UserError(f"{flag}: given without a model; expected {' or '.join(own)} with it")
+        return choose_workloads(options.workload, options.quick)
+    name, spec = choose_model(options.preset, options.spec)
+    phases = choose_phases(options.phase, PHASES, USUAL)
+    batches = choose_batches(options.batch, spec.training.batch_size)
+    found = custom_workloads(name, spec, phases, batches, options.target)
+    has_convolutions = _convolves(spec, sides)
+    return [replace(workload, convolves=has_convolutions) for workload in found]
+
+
+def _convolves(spec: Spec, sides: list[Side]) -> bool:
+    """Say whether a model has convolutions, once all twins that have to can build it: JAX makes the reference."""
+    twins = [side.name for side in SIDES.values() if side.ours and (side in sides or side.name == "jax")]
+    with tempfile.TemporaryDirectory() as folder:
+        return convolves(shapes_of(spec, twins, lambda side, request: _once(side, request, Path(folder))))
+
+
+def _once(side: str, request: dict[str, Any], folder: Path, timeout: float = START_SECONDS) -> dict[str, Any]:
+    """Start a worker, ask it for one thing, and end it."""
+    handle = Process(variables(SIDES[side].framework, folder / "cache" / "once"))
+    try:
+        return handle.ask(request, timeout)
+    finally:
+        handle.close()
+
+
 class _Race:
     def __init__(self, options: Race, journal: Journal, folder: Path) -> None:
         self.options, self.journal, self.folder = options, journal, folder
@@ -92,8 +160,9 @@ class _Race:
     def run(self, workloads: list[Workload], sides: list[Side]) -> None:
         entries = {workload.name: self.entries(workload, sides) for workload in workloads}
         self.total = sum(_guess(w, entry) for w in workloads for entry in entries[w.name]) + 20
-        described = {name: getattr(self.options, name) for name in ("quick", "workload", "side", "force")}
-        self.journal.add("options", **described, rounds=self.options.rounds)
+        described = {field.name: getattr(self.options, field.name) for field in fields(Race) if field.name != "out"}
+        file = self.options.spec and str(self.options.spec)
+        self.journal.add("options", **{**described, "spec": file})
         self.journal.add("environment", **environment(), commit=_commit(), **self.machine(sides))
         self.peak()
         for number, workload in enumerate(workloads, 1):
@@ -119,6 +188,8 @@ class _Race:
     def speed(self, workload: Workload, entries: list[Entry]) -> None:
         """Time steps in rounds, then see what the twins' finalists need when they are alone."""
         present = [entry for entry in entries if self.present(workload, entry)]
+        if not present:
+            return
         try:
             reference = self.reference(workload)
         except WorkerError as error:
@@ -132,11 +203,12 @@ class _Race:
             self.alone(workload, entry, rounds.steps[entry])
 
     def present(self, workload: Workload, entry: Entry) -> bool:
-        missing = SIDES[entry.side].missing()
-        if missing:
-            self.note("failure", workload, entry, reason=missing)
-            self.say(f"     {entry}: {missing}")
-        return missing is None
+        side = SIDES[entry.side]
+        absent = side.refusal(workload) or side.missing()
+        if absent:
+            self.note("failure", workload, entry, reason=absent)
+            self.say(f"     {entry}: {absent}")
+        return absent is None
 
     def launch(self, workload: Workload, entry: Entry) -> Handle:
         """Start a worker with its entry's cache, which is empty for the first one; a copy has a cache of its own."""
@@ -148,22 +220,19 @@ class _Race:
         return Process(variables(side.framework, cache) | dict(side.environment))
 
     def once(self, side: str, request: dict[str, Any], timeout: float = START_SECONDS) -> dict[str, Any]:
-        """Start a worker, ask it for one thing, and end it."""
-        handle = Process(variables(SIDES[side].framework, self.folder / "cache" / "once"))
-        try:
-            return handle.ask(request, timeout)
-        finally:
-            handle.close()
+        """Have a worker do one thing."""
+        return _once(side, request, self.folder, timeout)
 
     def reference(self, workload: Workload) -> Reference:
         values = self.folder / "reference.npy"
-        answer = self.once("jax", {"do": "reference", "workload": workload.name, "values": str(values)})
+        request = {"do": "reference", "workload": workload_to_json(workload), "values": str(values)}
+        answer = self.once("jax", request)
         return Reference(np.load(values, allow_pickle=False), answer["rounding"])
 
     def alone(self, workload: Workload, entry: Entry, steps: int) -> None:
         """Note what a process that does nothing else shows: a start with a warm cache, memory, and a profile."""
         handle = self.launch(workload, entry)
-        opening = {"side": entry.side, "workload": workload.name, "variant": entry.variant}
+        opening = {"side": entry.side, "workload": workload_to_json(workload), "variant": entry.variant}
         try:
             opened = handle.ask({"do": "open", **opening, "values": str(self.folder / "unread.npy")}, START_SECONDS)
             peak = handle.ask({"do": "memory", "steps": max(steps, MEMORY_STEPS)}, BLOCK_SECONDS)
@@ -183,9 +252,9 @@ class _Race:
             for entry in present:
                 cache = self.folder / "cache" / f"{workload.name}-{seed}" / entry.side / entry.variant
                 handle = Process(variables(SIDES[entry.side].framework, cache))
-                request = {"side": entry.side, "workload": workload.name, "variant": entry.variant, "seed": seed}
+                request = {"workload": workload_to_json(workload), "variant": entry.variant, "seed": seed}
                 try:
-                    found = handle.ask({"do": "quality", **request}, START_SECONDS)
+                    found = handle.ask({"do": "quality", "side": entry.side, **request}, START_SECONDS)
                     self.note("quality", workload, entry, seed=seed, **found)
                     self.say(f"     {entry}, seed {seed}: {found['seconds']:.1f} s")
                 except WorkerError as error:

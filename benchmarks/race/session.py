@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.race.sides import SIDES, Runner
-from benchmarks.race.workloads import WORKLOADS, Workload
+from benchmarks.race.workloads import Workload, workload_from_json
 
 BLOCK_SECONDS = 0.25
 """Shortest timed block."""
@@ -57,9 +57,9 @@ class Session:
         answer: dict[str, Any] = getattr(self, f"do_{request['do']}")(**arguments)
         return answer
 
-    def do_open(self, side: str, workload: str, variant: str, values: str) -> dict[str, Any]:
+    def do_open(self, side: str, workload: dict[str, Any], variant: str, values: str) -> dict[str, Any]:
         """Build the side's runner, take its first steps, and write their losses or outputs to ``values`` (.npy)."""
-        self.workload = WORKLOADS[workload]
+        self.workload = workload_from_json(workload)
         base = peak_bytes()
         began = self.clock()
         self.runner = self.opener(side, self.workload, variant)

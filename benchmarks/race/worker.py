@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ae_core.errors import UserError
+from ae_core.spec import spec_from_json
 from ae_core.spec.plugins import load_plugins
 from ae_core.system.allocator import keep_freed_memory
 from benchmarks.race.peak import measure
@@ -22,7 +24,7 @@ from benchmarks.race.reference import reference
 from benchmarks.race.session import Session
 from benchmarks.race.sides import SIDES
 from benchmarks.race.sides.engine import train_to_quality
-from benchmarks.race.workloads import WORKLOADS
+from benchmarks.race.workloads import workload_from_json
 
 _DIE_WITH_PARENT = 1
 _JAX_STAGES = {
@@ -35,7 +37,7 @@ _JAX_STAGES = {
 class Worker(Session):
     """A session that also imports frameworks, and says how long that took."""
 
-    def do_open(self, side: str, workload: str, variant: str, values: str) -> dict[str, Any]:
+    def do_open(self, side: str, workload: dict[str, Any], variant: str, values: str) -> dict[str, Any]:
         """Import the side and open it."""
         imported = _import(side)
         stages = _jax_stages() if SIDES[side].framework == "jax" else {}
@@ -53,21 +55,26 @@ class Worker(Session):
         """Return on what steps are spent, in shares by group."""
         return {"shares": profile(self.framework, lambda: self.runner.take(steps))}
 
-    def do_quality(self, side: str, workload: str, variant: str, seed: int) -> dict[str, Any]:
+    def do_quality(self, side: str, workload: dict[str, Any], variant: str, seed: int) -> dict[str, Any]:
         """Train to the workload's held-out loss."""
         imported = _import(side)
         module = import_module(SIDES[side].module)
         module.prepare()
-        chosen = WORKLOADS[workload]
+        chosen = workload_from_json(workload)
         found = train_to_quality(chosen, module.trainer_of(chosen, variant), module.shapes(chosen), seed)
         return {"import": imported, **found._asdict()}
 
-    def do_reference(self, workload: str, values: str) -> dict[str, Any]:
+    def do_reference(self, workload: dict[str, Any], values: str) -> dict[str, Any]:
         """Write the float64 reference and its controls to ``values`` (.npy)."""
         import_module(SIDES["jax"].module).prepare()
-        runs, size = reference(WORKLOADS[workload])
+        runs, size = reference(workload_from_json(workload))
         np.save(values, runs, allow_pickle=False)
         return {"rounding": size}
+
+    def do_shapes(self, side: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """Return names and shapes of the tensors that one of our twins makes of a spec."""
+        _import(side)
+        return {"shapes": import_module(SIDES[side].module).ENGINE.shapes(spec_from_json(spec))}
 
     def do_peak(self) -> dict[str, Any]:
         """Measure the machine."""
@@ -85,8 +92,7 @@ def _import(side: str) -> float:
     module = import_module(SIDES[side].module)
     if hasattr(module, "prepare"):
         module.prepare()
-    if SIDES[side].ours:
-        load_plugins((), SIDES[side].framework)
+    load_plugins((), SIDES[side].framework)
     return time.perf_counter() - began
 
 
@@ -117,6 +123,8 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer = worker.handle(json.loads(line))
+        except UserError as error:
+            answer = {"error": str(error), "refused": True}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         print(json.dumps(answer), file=answers)

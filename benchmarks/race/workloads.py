@@ -1,7 +1,7 @@
 """What is raced: specs, phases and batches, and the same weights, images and steps for every side."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -15,10 +15,11 @@ from ae_core.spec import (
     ConvBackbone,
     DenseBackbone,
     GaussianBottleneck,
-    Padding,
     PlainBottleneck,
     Spec,
     Training,
+    spec_from_json,
+    spec_to_json,
 )
 from ae_core.spec.presets import preset
 from ae_core.training.engine import Steps
@@ -27,6 +28,8 @@ from ae_core.training.steps import make_steps
 
 Phase = Literal["train", "encode", "decode", "reconstruct", "many", "quality"]
 
+MANY = 16
+"""Models that are trained at once, and steps in their pass over the data set."""
 PICTURES = 2_048
 """The most distinct images of a data set; a longer one repeats them."""
 
@@ -41,8 +44,8 @@ class Workload:
     """Its batch size is the workload's."""
     steps: int = 16
     """Training steps in one pass over the data set."""
-    padding: Padding | None = None
-    """Padding of the model's convolutions, None where it has none: which variants a side races depends on it."""
+    convolves: bool = False
+    """Whether the model has convolutions: which variants a side races depends on it."""
     models: int = 1
     """Number of models trained at once."""
     quick: bool = False
@@ -67,10 +70,23 @@ class Workload:
         """Whether its steps are training steps."""
         return self.phase in ("train", "many")
 
-    @property
-    def convolves(self) -> bool:
-        """Whether the model has convolutions."""
-        return self.padding is not None
+
+_HANDED = ("name", "phase", "steps", "convolves", "models", "target")
+"""Fields that a worker is told, beside the spec."""
+
+
+def workload_to_json(workload: Workload) -> dict[str, Any]:
+    """Return what a worker has to know of a workload as plain JSON values; `workload_from_json` is its inverse."""
+    return {name: getattr(workload, name) for name in _HANDED} | {"spec": spec_to_json(workload.spec)}
+
+
+def workload_from_json(value: dict[str, Any]) -> Workload:
+    """Return the workload that a worker is told.
+
+    Raises:
+        SpecError: its spec names a kind that is not known here.
+    """
+    return Workload(**{**value, "spec": spec_from_json(value["spec"])})
 
 
 class Material(NamedTuple):
@@ -90,14 +106,19 @@ def material(workload: Workload, shapes: dict[str, tuple[int, ...]]) -> Material
     """Return the arrays of a workload; ``shapes`` are those of its model's tensors, by name."""
     spec = workload.spec
     count = workload.batch * (workload.steps if workload.trains else 1)
-    height, width, channels = spec.input_shape
-    pictures = cans(min(count, PICTURES), (height, width), channels=channels).images
-    images = np.resize(pictures, (count, *spec.input_shape))
+    images = np.resize(pictures(spec, min(count, PICTURES)), (count, *spec.input_shape))
     starts = [initial_weights(shapes, spec, seed) for seed in range(workload.models)]
     tensors = [{name: tensor.astype(np.float32) for name, tensor in start.items()} for start in starts]
     codes = normal((workload.batch, *spec.latent_shape), 0, "codes").astype(np.float32)
     steps = make_steps(spec, count, 0, 0, 0, workload.steps if workload.trains else 1)
     return Material(tensors, images, codes, steps)
+
+
+def pictures(spec: Spec, count: int) -> Float32[np.ndarray, "N H W C"]:
+    """Return ``count`` cans as the spec wants its images; beside one and three, any channels show the same gray can."""
+    height, width, channels = spec.input_shape
+    drawn = cans(count, (height, width), channels=3 if channels == 3 else 1).images
+    return np.ascontiguousarray(np.broadcast_to(drawn, (count, *spec.input_shape)))
 
 
 def with_noise(steps: Steps, spec: Spec) -> Steps:
@@ -112,7 +133,8 @@ def inputs(workload: Workload, arrays: Material) -> Float[np.ndarray, "B ..."]:
     return arrays.codes if workload.phase == "decode" else arrays.images
 
 
-def _batch(spec: Spec, size: int) -> Spec:
+def with_batch(spec: Spec, size: int) -> Spec:
+    """Return the spec with batches of another size."""
     return replace(spec, training=replace(spec.training, batch_size=size))
 
 
@@ -139,12 +161,12 @@ _TINY_WARDROBE = replace(
 _ALL = (
     *(
         Workload(
-            f"{name}-{batch}", "train", _batch(spec, batch), steps, "same", quick=(name, batch) == ("foster-ae", 128)
+            f"{name}-{batch}", "train", with_batch(spec, batch), steps, True, quick=(name, batch) == ("foster-ae", 128)
         )
         for name, spec in (("foster-ae", _FOSTER_AE), ("foster-vae", _FOSTER_VAE))
         for batch, steps in ((32, 64), (128, 16), (512, 4))
     ),
-    Workload("foster-ae-torch-padding", "train", _batch(_TORCH_PADDED, 128), 16, "torch"),
+    Workload("foster-ae-torch-padding", "train", with_batch(_TORCH_PADDED, 128), 16, True),
     Workload("dense-small", "train", _SMALL, 256, quick=True),
     Workload("dense-large", "train", _LARGE, 64),
     Workload("dense-digits", "train", preset("dense-digits"), 256),
@@ -153,21 +175,21 @@ _ALL = (
         Workload(
             f"{phase}-{batch}",
             phase,
-            _batch(_FOSTER_AE, batch),
-            padding="same",
+            with_batch(_FOSTER_AE, batch),
+            convolves=True,
             quick=(phase, batch) == ("reconstruct", 256),
         )
         for phase in ("encode", "decode", "reconstruct")
         for batch in (1, 256)
     ),
-    Workload("sixteen-dense", "many", _SMALL, 16, models=16),
-    Workload("quality-foster-ae", "quality", _batch(_FOSTER_AE, 128), padding="same", target=0.335),
+    Workload("sixteen-dense", "many", _SMALL, MANY, models=MANY),
+    Workload("quality-foster-ae", "quality", with_batch(_FOSTER_AE, 128), convolves=True, target=0.335),
     Workload("quality-dense", "quality", _SMALL, quick=True, target=0.306),
     Workload("tiny-dense", "train", _TINY_DENSE, 8, hidden=True),
     Workload("tiny-wardrobe", "train", _TINY_WARDROBE, 8, hidden=True),
-    Workload("tiny-conv", "train", _TINY_CONV, 8, "same", hidden=True),
-    Workload("tiny-vae", "train", _TINY_VAE, 8, "same", hidden=True),
-    Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, padding="same", hidden=True),
+    Workload("tiny-conv", "train", _TINY_CONV, 8, True, hidden=True),
+    Workload("tiny-vae", "train", _TINY_VAE, 8, True, hidden=True),
+    Workload("tiny-reconstruct", "reconstruct", _TINY_CONV, convolves=True, hidden=True),
     Workload("tiny-many", "many", _TINY_DENSE, 8, models=3, hidden=True),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}

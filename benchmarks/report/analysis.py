@@ -24,7 +24,7 @@ def analyse(records: list[Record]) -> dict[str, Any]:
 
     They are the race's options, environment and workloads; ``ratios`` between the twins, and of ours to ``peers``;
     ``rows``, one for each variant of each side; the gain of a loop inside a dispatch; times to quality; the load of
-    other processes; and what the targets came to.
+    other processes; and what the targets came to, which are about the published workloads alone.
     """
     first = {kind: next((r for r in records if r["kind"] == kind), {}) for kind in ("options", "environment")}
     first["peak"] = _peak([record for record in records if record["kind"] == "peak"])
@@ -42,8 +42,14 @@ def analyse(records: list[Record]) -> dict[str, Any]:
     }
     shares = [record["share"] for record in records if record["kind"] == RECORD and record["share"] is not None]
     result[RECORD] = max(shares, default=None)
-    result["targets"] = judge(result)
+    result["targets"] = judge(result) if model_of(result) is None else []
     return result
+
+
+def model_of(result: dict[str, Any]) -> str | None:
+    """Return the model that a user brought to a race, as the options named it; None where the published ones raced."""
+    options = result["options"]
+    return next((options[name] for name in ("preset", "spec") if options.get(name) is not None), None)
 
 
 def _peak(measured: list[Record]) -> Record:

@@ -10,7 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ae_core.errors import DataError
+from ae_core.errors import DataError, SpecError
+from ae_core.spec import spec_from_json
 from benchmarks.report.analysis import SCHEMA
 
 Result = dict[str, Any]
@@ -34,7 +35,7 @@ class Change:
     old: float | None
     new: float | None
     verdict: str
-    """better, worse, same, gone, or new."""
+    """better, worse, same, gone, new, or another model."""
 
 
 def run_compare(options: Compare) -> int:
@@ -77,9 +78,11 @@ def changes(old: Result, new: Result) -> list[Change]:
     """Compare ratios always, and speeds where both races ran on the same kind of machine with the same versions.
 
     Ratios may well differ between machines, but they are what is claimed. A quantity has changed when its intervals are
-    apart by more than the spread of equals in either race.
+    apart by more than the spread of equals in either race. A workload whose model is another one now is not compared.
     """
-    found = []
+    others = _other_models(old, new)
+    found = [Change(f"{name}: model", None, None, "another model") for name in others]
+    old, new = _without(old, others), _without(new, others)
     raced, spreads = {workload["name"] for workload in new["workloads"]}, (_spreads(old), _spreads(new))
     for name in ("ratio_best", "ratio_default"):
         bounds = {"ratio_best": "ci", "ratio_default": "ci_default"}[name]
@@ -96,6 +99,25 @@ def changes(old: Result, new: Result) -> list[Change]:
         )
         found += _compared("images a second", one, two, raced, spreads)
     return found
+
+
+def _other_models(old: Result, new: Result) -> list[str]:
+    """Return the names of the workloads that stand for one model in the old race, and for another in the new one."""
+    one, two = ({workload["name"]: workload for workload in race["workloads"]} for race in (old, new))
+    return [name for name in one if name in two and _model(one[name]) != _model(two[name])]
+
+
+def _model(workload: Result) -> Any:
+    """Return a workload's spec, with today's defaults for what its record does not have."""
+    try:
+        return spec_from_json(workload.get("spec"))
+    except SpecError:
+        return workload.get("spec")  # of a component that is not known here
+
+
+def _without(race: Result, names: list[str]) -> Result:
+    kept = {kind: [row for row in race[kind] if row["workload"] not in names] for kind in ("ratios", "rows")}
+    return {**race, **kept, "workloads": [w for w in race["workloads"] if w["name"] not in names]}
 
 
 def _compared(

@@ -11,7 +11,7 @@ from ae_core.figures.html import details, figure, numbers, pairs, report_html, s
 from ae_core.files.output import make_folder, write_bytes, write_json
 from benchmarks.race.journal import Record, read_journal
 from benchmarks.race.load import RECORD
-from benchmarks.report.analysis import analyse
+from benchmarks.report.analysis import analyse, model_of
 from benchmarks.report.plots import plots
 from benchmarks.report.tables import Table, tables, verdict
 
@@ -85,7 +85,8 @@ def _line(cells: list[str]) -> str:
 
 def _lead(result: dict[str, Any]) -> str:
     environment, kind = result["environment"], "A quick race" if result["options"].get("quick") else "A race"
-    rounds = f"{result['options'].get('rounds', '?')} rounds"
+    rounds, model = f"{result['options'].get('rounds', '?')} rounds", model_of(result)
+    kind += "" if model is None else f" of {model}"
     return f"{kind} in {rounds} on {environment.get('cores', '?')} cores, {environment.get('date', 'date unknown')}."
 
 

@@ -12,6 +12,7 @@ from ae_core.spec.plugins import VARIABLE
 from benchmarks import NAME
 from benchmarks.commands import run_command
 from benchmarks.race.process import Process, variables
+from benchmarks.race.workloads import WORKLOADS, workload_to_json
 
 # a penalty |z|, and a preset that has it; each import leaves a line in a file beside the plugin
 FILES = {
@@ -100,8 +101,9 @@ def test_workers_of_the_race(plugin, tmp_path, monkeypatch, side):
     monkeypatch.setenv(VARIABLE, str(plugin))
     worker = Process(variables(side, tmp_path / "cache"))
     try:
-        opening = {"side": side, "workload": "tiny-dense", "variant": "default" if side == "jax" else "eager"}
-        worker.ask({"do": "open", **opening, "values": str(tmp_path / "values.npy")}, 120)
+        opening = {"side": side, "workload": workload_to_json(WORKLOADS["tiny-dense"])}
+        variant = "default" if side == "jax" else "eager"
+        worker.ask({"do": "open", **opening, "variant": variant, "values": str(tmp_path / "values.npy")}, 120)
         assert imported(plugin) == {worker.child.pid: ["", side]}
     finally:
         worker.close()

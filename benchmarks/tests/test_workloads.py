@@ -1,13 +1,24 @@
 """The table of workloads and the arrays that all sides are handed."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ae_core.commands.cli import load_engine
 from ae_core.spec.presets import PRESETS
+from benchmarks.race.custom import convolves
 from benchmarks.race.run import QUICK
 from benchmarks.race.sides import choose_sides
-from benchmarks.race.workloads import WORKLOADS, choose_workloads, material, with_noise
+from benchmarks.race.workloads import (
+    WORKLOADS,
+    choose_workloads,
+    material,
+    with_noise,
+    workload_from_json,
+    workload_to_json,
+)
 
 
 def test_tables_of_workloads_and_sides():
@@ -53,9 +64,9 @@ def test_noise_for_peers_is_that_of_the_steps():
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_padding_is_that_of_the_model(name):
-    """The padding that the table of workloads states, by which grids go, is that of the model's convolutions."""
+def test_what_the_table_says_of_a_model_is_so(name):
+    """Whether it convolves, by which grids go; and that a worker is told all that it needs."""
     workload = WORKLOADS[name]
-    kernels = [shape for shape in load_engine("torch").shapes(workload.spec).values() if len(shape) == 4]
-    assert workload.convolves == bool(kernels)
-    assert workload.padding == getattr(workload.spec.backbone, "padding", None)
+    assert workload.convolves == convolves(load_engine("torch").shapes(workload.spec))
+    told = workload_from_json(json.loads(json.dumps(workload_to_json(workload))))
+    assert told == replace(workload, quick=False, hidden=False)

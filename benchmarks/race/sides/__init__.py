@@ -9,7 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from ae_core.errors import UserError, nearest
+from ae_core.errors import SpecError, UserError, nearest
+from ae_core.spec import Spec
+from benchmarks.race.sides.peer import check_flax, check_keras, check_pythae
 from benchmarks.race.workloads import Phase, Workload
 
 Framework = Literal["jax", "torch"]
@@ -44,6 +46,8 @@ class Side:
     """Packages that it needs."""
     grid: Callable[[Workload], tuple[str, ...]]
     """Returns the variants to race at a workload, the default first; none where the side does not take part."""
+    check: Callable[[Spec], object] | None = None
+    """Raises `SpecError` for a model that the side cannot build; None where only building one tells."""
     ours: bool = False
     """Whether it is one of the twins."""
     environment: tuple[tuple[str, str], ...] = ()
@@ -53,6 +57,15 @@ class Side:
         """Return in one line why it cannot run here, None if it can."""
         absent = [package for package in self.packages if find_spec(package) is None]
         return f"not run: {', '.join(absent)} not installed" if absent else None
+
+    def refusal(self, workload: Workload) -> str | None:
+        """Return in one line what of the workload's model the side cannot build, None where nothing is known of it."""
+        try:
+            if self.check is not None:
+                self.check(workload.spec)
+        except SpecError as error:
+            return str(error)
+        return None
 
     def open(self, workload: Workload, variant: str) -> Runner:
         """Return the side's runner of a variant.
@@ -68,7 +81,7 @@ SLOW_BATCH = 32
 """The batch size up to which convolutions that take seconds a step are raced too; larger ones would take hours."""
 JAX_TRAIN = ("default", "one device", "whole batch", "plain convolutions", "single steps")
 """Variants of our JAX: as the command line runs it; on one core; without micro-batches; with JAX's own convolutions;
-with one step a dispatch."""
+with one step a dispatch. Those that a model has no use for are left out."""
 TORCH_TRAIN = ("channels_last", "eager", "compile", "max-autotune")
 TORCH_PARTS = ("micro-batches", "compile+micro-batches")
 TORCH_INFER = ("channels_last", "eager", "compile", "max-autotune")
@@ -79,9 +92,11 @@ each input for its padding."""
 
 
 def _jax(workload: Workload) -> tuple[str, ...]:
-    conv = tuple(v for v in JAX_TRAIN if v != "plain convolutions" or workload.batch <= SLOW_BATCH)
+    coupled = workload.spec.couples_samples  # then a batch is never divided, and these are the default
+    same = {"one device": coupled, "whole batch": coupled or not workload.convolves}
+    same["plain convolutions"] = not workload.convolves or workload.batch > SLOW_BATCH
     grids: dict[Phase, tuple[str, ...]] = {
-        "train": conv if workload.padding == "same" else ("default", "one device", "single steps"),
+        "train": tuple(variant for variant in JAX_TRAIN if not same.get(variant)),
         "many": ("in turn", "vmap", "vmap, single steps"),
         "quality": ("default",),
     }
@@ -89,8 +104,9 @@ def _jax(workload: Workload) -> tuple[str, ...]:
 
 
 def _torch(workload: Workload) -> tuple[str, ...]:
-    parts = TORCH_PARTS if workload.convolves and workload.batch > 32 else ()
-    padded = ("padded",) if workload.padding == "same" else ()
+    apart = not (workload.trains and workload.spec.couples_samples)
+    parts = TORCH_PARTS if workload.convolves and workload.batch > 32 and apart else ()
+    padded = ("padded",) if workload.convolves else ()
     train = TORCH_TRAIN + (TORCH_TRAIN_ONCE + padded if workload.batch == 128 else ())
     infer = TORCH_INFER + (TORCH_INFER_ONCE + padded if workload.batch == 256 else ())
     # where the engine divides its batches by itself, that is the default and comes first
@@ -103,13 +119,12 @@ def _torch(workload: Workload) -> tuple[str, ...]:
 
 
 def _flax(workload: Workload) -> tuple[str, ...]:
-    if workload.phase != "train" or workload.padding == "torch":
-        return ()
-    return ("loop",) if workload.convolves and workload.batch != SLOW_BATCH else ("loop", "scan")
+    slow = workload.convolves and workload.batch > SLOW_BATCH
+    return _training("loop")(workload) if slow else _training("loop", "scan")(workload)
 
 
-def _conv_training(variant: str) -> Callable[[Workload], tuple[str, ...]]:
-    return lambda workload: (variant,) if workload.phase == "train" and workload.padding == "same" else ()
+def _training(*variants: str) -> Callable[[Workload], tuple[str, ...]]:
+    return lambda workload: variants if workload.phase == "train" else ()
 
 
 _ALL = (
@@ -122,6 +137,7 @@ _ALL = (
         "benchmarks.race.sides.plain_flax",
         ("jax", "flax", "optax"),
         _flax,
+        check_flax,
     ),
     *(
         Side(
@@ -130,13 +146,20 @@ _ALL = (
             backend,
             "benchmarks.race.sides.peer_keras",
             ("keras", backend),
-            _conv_training("train_on_batch"),
+            _training("train_on_batch"),
+            check_keras,
             environment=(("KERAS_BACKEND", backend),),
         )
         for backend in ("jax", "torch")
     ),
     Side(
-        "pythae", "pythae", "torch", "benchmarks.race.sides.peer_pythae", ("pythae", "torch"), _conv_training("eager")
+        "pythae",
+        "pythae",
+        "torch",
+        "benchmarks.race.sides.peer_pythae",
+        ("pythae", "torch"),
+        _training("eager"),
+        check_pythae,
     ),
 )
 SIDES: dict[str, Side] = {side.name: side for side in _ALL}

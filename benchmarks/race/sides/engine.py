@@ -10,20 +10,17 @@ import numpy as np
 from jaxtyping import Float
 
 from ae_core.data import split
-from ae_core.data.cans import cans
-from ae_core.errors import SpecError
-from ae_core.spec import Spec
 from ae_core.training.engine import INFERENCE_BATCH, Inference, Trainer
 from ae_core.training.initial import initial_weights
 from ae_core.training.steps import make_steps
-from benchmarks.race.workloads import Material, Workload, inputs
+from benchmarks.race.workloads import Material, Workload, inputs, pictures
 
 IN_ONE_CALL = 16
 """Batches in one call of encode, decode or reconstruct where they are as large as the engines' own; a smaller batch is
 a call of its own."""
 
-QUALITY_IMAGES = 5_000
-"""Images in a training to quality, of which a tenth are held out."""
+QUALITY_IMAGES, QUALITY_SHARE = 5_000, 0.1
+"""Images in a training to quality, and the share of them that is held out."""
 QUALITY_SECONDS = 120.0
 """Time after which a training to quality has failed."""
 CHECKS = 4
@@ -85,24 +82,6 @@ class Quality(NamedTuple):
     reached: bool
 
 
-def check_many(spec: Spec) -> None:
-    """Refuse specs of which a program that trains many models at once would leave something out.
-
-    Neither twin trains more than one model, so these programs are the benchmark's own: a step is the gradient of the
-    reconstruction alone.
-
-    Raises:
-        SpecError: the spec has other terms or weights, noise, or a component that couples samples.
-    """
-    coefficients = dict(spec.coefficients)
-    if coefficients != {"reconstruction": 1.0} or spec.noise_sites or spec.couples_samples:
-        raise SpecError(
-            f"cannot build this model: given coefficients {coefficients}, noise sites {list(spec.noise_sites)} and "
-            f"samples that are {'coupled' if spec.couples_samples else 'independent'}; expected a reconstruction of "
-            "weight 1 alone, no noise and independent samples where many models are trained at once"
-        )
-
-
 def train_to_quality(
     workload: Workload,
     train: Callable[..., Trainer],
@@ -111,9 +90,8 @@ def train_to_quality(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Quality:
     """Train from a seed's initial weights until the held-out loss is at the workload's target or time is up."""
-    height, width, channels = workload.spec.input_shape
-    images = cans(QUALITY_IMAGES, (height, width), channels=channels).images
-    chosen, kept = split(len(images), 0.1, seed)
+    images = pictures(workload.spec, QUALITY_IMAGES)
+    chosen, kept = split(len(images), QUALITY_SHARE, seed)
     spec = replace(workload.spec, training=replace(workload.spec.training, epochs=1_000))
     start = {name: t.astype(np.float32) for name, t in initial_weights(shapes, spec, seed).items()}
     per_epoch = -(-len(chosen) // workload.batch)

@@ -15,14 +15,16 @@ from jaxtyping import Array, Float
 
 import ae_core.training.engine
 import ae_jax
+from ae_core.noise import key
 from ae_jax.engine import ENGINE, Inference, Trainer
 from ae_jax.execution.compiler import compiler_options
 from ae_jax.execution.cpu import configure_cpu
 from ae_jax.execution.dispatch import mesh_of, one_at_a_time, replicated
 from ae_jax.execution.gradients import AXIS
 from ae_jax.execution.plan import Plan
+from ae_jax.noise import draw
 from benchmarks.race.sides import Runner
-from benchmarks.race.sides.engine import Inferring, Training, check_many
+from benchmarks.race.sides.engine import Inferring, Training
 from benchmarks.race.workloads import Material, Workload, material
 
 PLANS: dict[str, Plan | None] = {
@@ -45,30 +47,42 @@ class Stepping(Training):
         return int(program.memory_analysis().temp_size_in_bytes)
 
 
+Data = dict[str, Any]
+"""What steps need, a row each, by the names that a batch has for it; and their numbers."""
+
+
 class Many:
     """Many models of one spec in one compiled program, in one of two orders.
 
     ``vmap``: each step of all models at once. ``in turn``: each device has its share of the models and takes all steps
     of a dispatch with one model before it goes on to the next, so that a model's state stays in the cache. The models
-    are independent of each other, so the order does not change their numbers.
+    are independent of each other, so the order does not change their numbers. All have the same noise.
     """
 
     def __init__(self, workload: Workload, arrays: Material, variant: str) -> None:
-        check_many(workload.spec)
-        training = ae_jax.make_training(ae_jax.build(workload.spec))
+        spec, inputs = workload.spec, arrays.steps
+        training = ae_jax.make_training(ae_jax.build(spec))
         states = [training.init(ae_jax.from_tensors(start, "float32")) for start in arrays.tensors]
         self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         self.single, self.count = variant.endswith("single steps"), len(arrays.steps.sizes)
-        images, rates = arrays.images[arrays.steps.indices], arrays.steps.learning_rates.astype(np.float32)
-        self.data = jnp.asarray(images), jnp.asarray(rates)
+        rows = {"images": arrays.images[inputs.indices], "learning_rate": inputs.learning_rates.astype(np.float32)}
+        coefficients = {name: values.astype(np.float32) for name, values in inputs.coefficients.items()}
+        numbers = inputs.numbers.astype(np.uint32)
+        self.data = jax.tree.map(jnp.asarray, {**rows, "coefficients": coefficients, "numbers": numbers})
+        keys = {name: key(inputs.seed, name) for name in spec.noise_sites}
+
+        def batch(data: Data, i: Array) -> ae_jax.Batch:
+            row = jax.tree.map(lambda array: array[i % self.count], data)
+            number = row.pop("numbers")
+            noise = {name: draw(site, keys[name], number, workload.batch) for name, site in spec.noise_sites.items()}
+            return ae_jax.Batch(noise=noise, **row)
 
         def steps(
-            step: Callable[..., Any], states: ae_jax.State, data: tuple[Array, ...], first: Array, count: Array
+            step: Callable[..., Any], states: ae_jax.State, data: Data, first: Array, count: Array
         ) -> tuple[ae_jax.State, Array]:
             def body(i: Array, carry: tuple[ae_jax.State, Array]) -> tuple[ae_jax.State, Array]:
                 states, losses = carry
-                images, learning_rate = (array[(first + i) % self.count] for array in data)
-                states, terms = step(states, ae_jax.Batch(images, learning_rate))
+                states, terms = step(states, batch(data, first + i))
                 return states, losses.at[i].set(terms["loss"])
 
             losses = jnp.zeros((self.count, *states.step.shape), jnp.float32)

@@ -16,7 +16,7 @@ from ae_core.commands.cli import load_engine
 from ae_core.spec import Adam as AdamSpec
 from ae_core.spec import ConvBackbone, GaussianBottleneck, Spec
 from benchmarks.race.sides import Runner
-from benchmarks.race.sides.peer import check, check_common, expect
+from benchmarks.race.sides.peer import check_common, check_keras, expect
 from benchmarks.race.workloads import Material, Workload, material, with_noise
 
 
@@ -56,9 +56,8 @@ def build(spec: Spec) -> tuple[keras.Model, dict[str, layers.Layer]]:
     Raises:
         SpecError: the spec is of another kind.
     """
+    check_keras(spec)
     backbone = expect(spec.backbone, ConvBackbone)
-    check(backbone.padding == "same", "backbone.padding", backbone.padding, "same")
-    check(backbone.activation == "relu", "backbone.activation", backbone.activation, "relu")
     named: dict[str, layers.Layer] = {}
 
     def add(name: str, layer: layers.Layer) -> layers.Layer:

@@ -22,7 +22,7 @@ from ae_torch.engine import ENGINE
 from ae_torch.model.autoencoder import NO_NOISE
 from ae_torch.model.bottleneck import GaussianCode
 from benchmarks.race.sides import Runner
-from benchmarks.race.sides.peer import check_common, expect
+from benchmarks.race.sides.peer import check_common, check_pythae, expect
 from benchmarks.race.workloads import Material, Workload, material, with_noise
 
 
@@ -57,6 +57,7 @@ def build(spec: Spec, model: ae_torch.Autoencoder) -> Any:
     Raises:
         SpecError: the spec has parts that pythae's models do not have.
     """
+    check_pythae(spec)
     likelihood, bottleneck = check_common(spec, constant=True), spec.bottleneck
     height, width, channels = spec.input_shape
     config = {"input_dim": (channels, height, width), "latent_dim": spec.latent_size}

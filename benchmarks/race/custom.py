@@ -1,0 +1,154 @@
+"""The workloads of a model that a user brings: a preset, or a spec of his own, at phases and batches that he names."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from ae_core.errors import SpecError, UserError, nearest
+from ae_core.spec import Spec, load_spec, spec_to_json
+from ae_core.spec.component import MAX_STEPS
+from ae_core.spec.presets import preset
+from ae_core.training.initial import check_size
+from ae_core.training.loop import check_batches
+from benchmarks.race.process import Refusal, WorkerError
+from benchmarks.race.session import CHECKED_STEPS
+from benchmarks.race.sides.engine import QUALITY_IMAGES, QUALITY_SHARE
+from benchmarks.race.workloads import MANY, Phase, Workload, with_batch
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+USUAL: tuple[Phase, ...] = ("train", "encode", "decode", "reconstruct")
+"""Phases where none is named."""
+IMAGES, BYTES = 2**14, 2**28
+"""Images of a training's data set, and bytes of them, if only it has some steps."""
+LEAST_STEPS, MOST_STEPS = CHECKED_STEPS + 1, 256
+"""Steps in a pass over it."""
+
+Shapes = dict[str, tuple[int, ...]]
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Has a worker of a side answer a request."""
+
+
+def one_of(given: dict[str, bool]) -> None:
+    """Refuse flags that exclude each other, by whether they were given.
+
+    Raises:
+        UserError: names the first two.
+    """
+    flags = [flag for flag, value in given.items() if value]
+    if len(flags) > 1:
+        raise UserError(f"given both {flags[0]} and {flags[1]}; expected one of them")
+
+
+def listed(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the items of a flag that was given once with commas, or again and again, each item once."""
+    return tuple(dict.fromkeys(item.strip() for value in values for item in value.split(",")))
+
+
+def choose_phases(values: Iterable[str], valid: Iterable[str], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the phases that are named, or the usual ones.
+
+    Raises:
+        UserError: a phase is unknown; the nearest is given.
+    """
+    names = listed(values)
+    for name in names:
+        if name not in valid:
+            raise UserError(f'--phase: unknown phase "{name}"; {nearest(name, valid)}')
+    return names or usual
+
+
+def choose_batches(values: Iterable[str], usual: int) -> tuple[int, ...]:
+    """Return the batch sizes that are named, or the usual one.
+
+    Raises:
+        UserError: one of them is no number of images.
+    """
+    names = listed(values)
+    for name in names:
+        if not (name.isdecimal() and 1 <= int(name) <= MAX_STEPS):
+            raise UserError(f'--batch: given "{name}"; expected integers from 1 to {MAX_STEPS:,}, with commas between')
+    return tuple(dict.fromkeys(int(name) for name in names)) or (usual,)
+
+
+def choose_model(name: str | None, file: Path | None) -> tuple[str, Spec]:
+    """Return the name and the spec of a preset, or of a file.
+
+    Raises:
+        SpecError: there is no such preset, the file holds no spec, or it is one for float64.
+    """
+    spec = load_spec(file) if file is not None else preset(name or "")
+    precision = spec.training.precision
+    if precision != "float32":
+        raise SpecError(f"training.precision: given {precision}; expected float32, which all sides of a race have")
+    return plain_name(file.stem if file is not None else name or ""), spec
+
+
+def plain_name(text: str) -> str:
+    """Return a name that can stand in a table and be a folder's.
+
+    >>> plain_name("my model, 2nd")
+    'my-model-2nd'
+    """
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "model"
+
+
+def custom_workloads(
+    name: str, spec: Spec, phases: Iterable[str], batches: Iterable[int], target: float | None
+) -> list[Workload]:
+    """Return the workloads of a spec: each phase at each batch size.
+
+    Args:
+        name: of the model.
+        spec: the model.
+        phases: of `PHASES`.
+        batches: images in a step.
+        target: held-out loss at which a training to quality ends.
+
+    Raises:
+        UserError: a training to quality has no target, or no other phase has one.
+        SpecError: a batch is too small for the model.
+    """
+    phases = tuple(phases)
+    if "quality" in phases and target is None:
+        raise UserError("--phase quality: given no --target; expected the held-out loss at which such a training ends")
+    if target is not None and ("quality" not in phases or not math.isfinite(target)):
+        raise UserError(f"--target: given {target:g}; expected a number, and only with --phase quality")
+    return [_workload(name, phase, with_batch(spec, batch), target) for phase in phases for batch in batches]
+
+
+def _workload(name: str, phase: Any, spec: Spec, target: float | None) -> Workload:
+    batch, steps = spec.training.batch_size, MANY
+    if phase == "train":
+        size = 4 * math.prod(spec.input_shape) * batch
+        steps = max(LEAST_STEPS, min(MOST_STEPS, IMAGES // batch, BYTES // size))
+    if phase in ("train", "many", "quality"):
+        images = round(QUALITY_IMAGES * (1 - QUALITY_SHARE)) if phase == "quality" else batch * steps
+        check_batches(spec, images)
+    models, goal = MANY if phase == "many" else 1, (target or 0.0) if phase == "quality" else 0.0
+    return Workload(f"{name}-{phase}-{batch}", phase, spec, steps, models=models, target=goal)
+
+
+def shapes_of(spec: Spec, sides: Iterable[str], ask: Ask) -> Shapes:
+    """Return names and shapes of the model's tensors, once all of these twins can build it.
+
+    Raises:
+        UserError: one of them cannot; it says what is missing.
+    """
+    found: Shapes = {}
+    for side in sides:
+        try:
+            answer = ask(side, {"do": "shapes", "side": side, "spec": spec_to_json(spec)})
+        except Refusal as error:
+            raise SpecError(f"cannot build this model: {error}") from None
+        except WorkerError as error:
+            raise UserError(f"ae_{side} cannot build this model: {error}") from None
+        found = {name: tuple(shape) for name, shape in answer["shapes"].items()}
+        check_size(found)
+    return found
+
+
+def convolves(shapes: Shapes) -> bool:
+    """Say whether a model has convolutions: their kernels have four axes."""
+    return any(len(shape) == 4 for shape in shapes.values())
