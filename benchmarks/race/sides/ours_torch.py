@@ -55,7 +55,8 @@ class Many:
         clip_norm = self.spec.training.clip_norm
         check(clip_norm is None, "training.clip_norm", clip_norm, "null where gradients are mapped over models")
         models = [ae_torch.from_tensors(ae_torch.Autoencoder(self.spec), start) for start in arrays.tensors]
-        self.parameters, self.buffers = stack_module_state([Whole(model).train() for model in models])
+        stacked, self.buffers = stack_module_state([Whole(model).train() for model in models])
+        self.parameters = {name: nn.Parameter(values.detach()) for name, values in stacked.items()}
         self.optimizer = make_optimizer(self.spec.training.optimizer, self.parameters.values())
         self.images = torch.from_numpy(arrays.images[arrays.steps.indices])
         rows = {name: torch.from_numpy(v.astype(np.float32)) for name, v in arrays.steps.coefficients.items()}
