@@ -1,10 +1,11 @@
-"""The workloads of a model that a user brings: a preset, or a spec of his own, at phases and batches that he names."""
+"""The workloads of a model that a user brings: a preset, a spec, or a pair, at phases and batches that he names."""
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from ae_core.errors import SpecError, UserError, nearest
 from ae_core.spec import Spec, load_spec, spec_to_json
@@ -14,10 +15,12 @@ from ae_core.training.initial import check_size
 from ae_core.training.loop import check_batches
 from benchmarks.race.process import Refusal, WorkerError
 from benchmarks.race.session import CHECKED_STEPS
+from benchmarks.race.sides import SIDES, Side
 from benchmarks.race.sides.engine import QUALITY_IMAGES, QUALITY_SHARE
-from benchmarks.race.workloads import MANY, Phase, Workload, with_batch
+from benchmarks.race.workloads import MANY, PairPhase, PairWorkload, Phase, Timed, Workload, with_batch
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
+PAIR_PHASES: tuple[PairPhase, ...] = get_args(PairPhase)
 USUAL: tuple[Phase, ...] = ("train", "encode", "decode", "reconstruct")
 """Phases where none is named."""
 IMAGES, BYTES = 2**14, 2**28
@@ -28,6 +31,50 @@ LEAST_STEPS, MOST_STEPS = CHECKED_STEPS + 1, 256
 Shapes = dict[str, tuple[int, ...]]
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Has a worker of a side answer a request."""
+
+
+class Brought(NamedTuple):
+    """What flags say of a model that a user brings, as `benchmarks.race.run.Race` has them."""
+
+    preset: str | None = None
+    spec: Path | None = None
+    pair: Path | None = None
+    phase: tuple[str, ...] = ()
+    batch: tuple[str, ...] = ()
+    target: float | None = None
+
+
+def brought_workloads(given: Brought, others: bool, sides: Iterable[Side], ask: Ask) -> Sequence[Timed] | None:
+    """Return the workloads of the model that a user brings; None where he brings none.
+
+    Args:
+        given: the flags.
+        others: whether published workloads are named.
+        sides: those that race.
+        ask: starts a worker, and has it answer.
+
+    Raises:
+        UserError: flags exclude each other, a value is unknown, or a side cannot build the model.
+    """
+    own = {f"--{name}": getattr(given, name) is not None for name in ("preset", "spec", "pair")}
+    needy = {"--phase": bool(given.phase), "--batch": bool(given.batch), "--target": given.target is not None}
+    one_of({"--workload": others, **own})
+    if not any(own.values()):
+        for flag in (flag for flag, value in needy.items() if value):
+            raise UserError(f"{flag}: given without a model; expected {', '.join(own)} with it")
+        return None
+    if given.pair is not None:
+        for flag in (flag for flag in ("--batch", "--target") if needy[flag]):
+            raise UserError(f"{flag}: given with --pair; expected none, for the pair's file says on what it runs")
+        return pair_workloads(given.pair, choose_phases(given.phase, PAIR_PHASES, PAIR_PHASES), ask)
+    name, spec = choose_model(given.preset, given.spec)
+    phases = choose_phases(given.phase, PHASES, USUAL)
+    batches = choose_batches(given.batch, spec.training.batch_size)
+    found = custom_workloads(name, spec, phases, batches, given.target)
+    # JAX makes the reference, whoever races
+    twins = [name for name in ("jax", "torch") if name == "jax" or SIDES[name] in sides]
+    has_convolutions = convolves(shapes_of(spec, twins, ask))
+    return [replace(workload, convolves=has_convolutions) for workload in found]
 
 
 def one_of(given: dict[str, bool]) -> None:
@@ -128,6 +175,23 @@ def _workload(name: str, phase: Any, spec: Spec, target: float | None) -> Worklo
         check_batches(spec, images)
     models, goal = MANY if phase == "many" else 1, (target or 0.0) if phase == "quality" else 0.0
     return Workload(f"{name}-{phase}-{batch}", phase, spec, steps, models=models, target=goal)
+
+
+def pair_workloads(file: Path, phases: Iterable[Any], ask: Ask) -> list[PairWorkload]:
+    """Return the workloads of a pair, once its two sides have been compared.
+
+    Raises:
+        UserError: the file brings no pair, or its sides cannot be compared.
+    """
+    try:
+        found = ask("pair-torch", {"do": "pair", "file": str(file)})
+    except Refusal as error:
+        raise UserError(str(error)) from None
+    except WorkerError as error:
+        raise UserError(f"{file}: {error}") from None
+    apart, rows = "" if found["passed"] else found["sentence"], found["rows"]
+    named = {phase: f"{plain_name(file.stem)}-{phase}-{rows}" for phase in phases}
+    return [PairWorkload(name, phase, file, rows, apart) for phase, name in named.items()]
 
 
 def shapes_of(spec: Spec, sides: Iterable[str], ask: Ask) -> Shapes:

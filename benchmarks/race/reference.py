@@ -39,7 +39,7 @@ class Agreement(NamedTuple):
 
 def rounding(shapes: dict[str, tuple[int, ...]]) -> float:
     """Return √K·2⁻²⁴, where K is the length of the longest sum of products in a layer with these tensors."""
-    longest = max(math.prod(shape) // min(shape[:2]) for shape in shapes.values() if len(shape) > 1)
+    longest = max((math.prod(s) // min(s[:2]) for s in shapes.values() if len(s) > 1 and min(s) > 0), default=1)
     return math.sqrt(longest) * 2.0**-24
 
 

@@ -4,9 +4,10 @@ A side's best variant is chosen by one set of rounds and judged by another, so t
 the final each twin's best runs twice, in two processes: how far they seem apart is the spread of equals.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmarks.race.load import RECORD, OtherLoad
 from benchmarks.race.process import Handle, WorkerError
 from benchmarks.race.reference import agreement
 from benchmarks.race.sides import SIDES
-from benchmarks.race.workloads import Workload, workload_to_json
+from benchmarks.race.workloads import Timed, workload_to_json
 
 LEAST_ROUNDS = 5
 """The fewest rounds of a stage."""
@@ -45,16 +46,22 @@ class Reference(NamedTuple):
 
     runs: np.ndarray
     rounding: float
+    own: Mapping[str, np.ndarray] = MappingProxyType({})
+    """The runs of sides that have some of their own, such as one that has its outputs in another order."""
+
+    def of(self, side: str) -> np.ndarray:
+        """Return what a side has to agree with."""
+        return self.own.get(side, self.runs)
 
 
-Launch = Callable[[Workload, Entry], Handle]
+Launch = Callable[[Timed, Entry], Handle]
 
 
 @dataclass
 class Rounds:
     """The rounds of one workload, and the entries that take part."""
 
-    workload: Workload
+    workload: Timed
     reference: Reference
     journal: Journal
     launch: Launch
@@ -99,7 +106,7 @@ class Rounds:
             values = self.folder / "values.npy"
             request = {"do": "open", "workload": workload_to_json(self.workload), "values": str(values)}
             opened = handle.ask({**request, "side": entry.side, "variant": entry.variant}, START_SECONDS)
-            runs, size = self.reference
+            runs, size = self.reference.of(entry.side), self.reference.rounding
             found = agreement(np.load(values, allow_pickle=False), runs, self.workload.trains, size)
             self.note("start", entry, **opened, distance=found.distance, limit=found.limit)
             if not found.good:
@@ -150,7 +157,8 @@ class Rounds:
 
     def defaults(self) -> set[Entry]:
         """Return the default variant of each of our twins."""
-        return {Entry(side.name, side.grid(self.workload)[0]) for side in SIDES.values() if side.ours}
+        grids = {side.name: side.variants(self.workload) for side in SIDES.values() if side.ours}
+        return {Entry(name, grid[0]) for name, grid in grids.items() if grid}
 
     def far_behind(self, entry: Entry) -> bool:
         """Say whether an entry is `FAR_BEHIND` times slower than the fastest."""

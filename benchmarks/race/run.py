@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,14 @@ from rich.console import Console
 
 from ae_core.errors import UserError
 from ae_core.files.output import check_folder, clear_folder, make_folder
-from ae_core.spec import Spec, spec_to_json
 from ae_core.system.environment import environment
 from benchmarks import NAME
-from benchmarks.race.custom import (
-    PHASES,
-    USUAL,
-    choose_batches,
-    choose_model,
-    choose_phases,
-    convolves,
-    custom_workloads,
-    one_of,
-    shapes_of,
-)
+from benchmarks.race.custom import Brought, brought_workloads
 from benchmarks.race.journal import LINES, Journal
 from benchmarks.race.process import Handle, Process, WorkerError, variables
 from benchmarks.race.rounds import BLOCK_SECONDS, DISAGREES, LEAST_ROUNDS, START_SECONDS, Entry, Reference, Rounds
 from benchmarks.race.sides import SIDES, Side, choose_sides
-from benchmarks.race.workloads import Workload, choose_workloads, workload_to_json
+from benchmarks.race.workloads import PairWorkload, Timed, choose_workloads, workload_to_json
 from benchmarks.report.report import FILES, write_report
 
 QUICK = {
@@ -48,6 +37,9 @@ MEMORY_STEPS = 8
 PROFILED_STEPS = 200
 """The most steps in a profile."""
 
+
+_ASKED = {"shapes": "{}: builds the model …", "pair": "the pair: are both sides the same model? …"}
+"""What is said before a worker is asked."""
 
 Listed = tyro.conf.UseAppendAction[tuple[str, ...]]
 """Of a flag that is given again and again."""
@@ -70,9 +62,11 @@ class Race:
     """Race this preset, in place of the published workloads."""
     spec: Path | None = None
     """Race the spec in this JSON file, in place of the published workloads."""
+    pair: Path | None = None
+    """Race the JAX function and the PyTorch module that this Python file brings; see python -m parity_tests pair."""
     phase: Listed = ()
     """What is timed of the model, with commas between: train, encode, decode, reconstruct, which are all where absent;
-    many (sixteen models at once); quality (trainings to a held-out loss)."""
+    many (sixteen models at once); quality (trainings to a held-out loss). Of a pair: forward, train."""
     batch: Listed = ()
     """Images in a step, with commas between; the spec's batch size where absent."""
     target: float | None = None
@@ -111,33 +105,26 @@ def run_race(options: Race) -> int:
     return int(any(SIDES[f["side"]].ours and f["reason"].startswith(DISAGREES) for f in failures))
 
 
-def _workloads(options: Race, sides: list[Side]) -> list[Workload]:
-    """Return the workloads that the options name.
+def _workloads(options: Race, sides: list[Side]) -> list[Timed]:
+    """Return the workloads that the options name, in which at least one of the sides takes part.
 
     Raises:
-        UserError: there are no such ones, or a twin that races cannot build the model.
+        UserError: there are no such ones, or a side that races cannot build the model.
     """
-    own = {"--preset": options.preset, "--spec": options.spec}
-    given = {flag: value is not None for flag, value in own.items()}
-    one_of({"--workload": bool(options.workload), **given})
-    if not any(given.values()):
-        needy = {"--phase": options.phase, "--batch": options.batch, "--target": options.target is not None}
-        for flag in (flag for flag, value in needy.items() if value):
-            raise UserError(f"{flag}: given without a model; expected {' or '.join(own)} with it")
-        return choose_workloads(options.workload, options.quick)
-    name, spec = choose_model(options.preset, options.spec)
-    phases = choose_phases(options.phase, PHASES, USUAL)
-    batches = choose_batches(options.batch, spec.training.batch_size)
-    found = custom_workloads(name, spec, phases, batches, options.target)
-    has_convolutions = _convolves(spec, sides)
-    return [replace(workload, convolves=has_convolutions) for workload in found]
-
-
-def _convolves(spec: Spec, sides: list[Side]) -> bool:
-    """Say whether a model has convolutions, once all twins that have to can build it: JAX makes the reference."""
-    twins = [side.name for side in SIDES.values() if side.ours and (side in sides or side.name == "jax")]
+    given = Brought(options.preset, options.spec, options.pair, options.phase, options.batch, options.target)
+    console = Console(stderr=True, highlight=False, markup=False)
     with tempfile.TemporaryDirectory() as folder:
-        return convolves(shapes_of(spec, twins, lambda side, request: _once(side, request, Path(folder))))
+
+        def ask(side: str, request: dict[str, Any]) -> dict[str, Any]:
+            console.print(_ASKED[request["do"]].format(SIDES[side].label))
+            return _once(side, request, Path(folder))
+
+        found = brought_workloads(given, bool(options.workload), sides, ask)
+    workloads: list[Timed] = [*(choose_workloads(options.workload, options.quick) if found is None else found)]
+    if not any(side.variants(workload) for side in sides for workload in workloads):
+        names = ", ".join(side.name for side in SIDES.values() if any(side.variants(w) for w in workloads))
+        raise UserError(f"--side: given {', '.join(options.side)}, which take no part in this; valid: {names}")
+    return workloads
 
 
 def _once(side: str, request: dict[str, Any], folder: Path, timeout: float = START_SECONDS) -> dict[str, Any]:
@@ -157,38 +144,45 @@ class _Race:
         self.done = self.total = self.ahead = 0.0
         self.launched: set[tuple[str, Entry]] = set()
 
-    def run(self, workloads: list[Workload], sides: list[Side]) -> None:
+    def run(self, workloads: list[Timed], sides: list[Side]) -> None:
         entries = {workload.name: self.entries(workload, sides) for workload in workloads}
         self.total = sum(_guess(w, entry) for w in workloads for entry in entries[w.name]) + 20
         described = {field.name: getattr(self.options, field.name) for field in fields(Race) if field.name != "out"}
-        file = self.options.spec and str(self.options.spec)
-        self.journal.add("options", **{**described, "spec": file})
-        self.journal.add("environment", **environment(), commit=_commit(), **self.machine(sides))
+        files = {name: str(path) for name, path in described.items() if isinstance(path, Path)}
+        self.journal.add("options", **{**described, **files})
+        racing = {entry.side for found in entries.values() for entry in found}
+        machine = self.machine([side for side in sides if side.name in racing])
+        self.journal.add("environment", **environment(), commit=_commit(), **machine)
         self.peak()
         for number, workload in enumerate(workloads, 1):
             self.say(f"{number}/{len(workloads)}  {workload.name}")
             named = {"name": workload.name, "phase": workload.phase, "batch": workload.batch, "models": workload.models}
-            self.journal.add("workload", **named, target=workload.target, spec=spec_to_json(workload.spec))
+            self.journal.add("workload", **named, target=workload.target, **workload.model)
             if workload.phase == "quality":
                 self.quality(workload, entries[workload.name])
             else:
                 self.speed(workload, entries[workload.name])
         self.peak()
 
-    def entries(self, workload: Workload, sides: list[Side]) -> list[Entry]:
+    def entries(self, workload: Timed, sides: list[Side]) -> list[Entry]:
         found = []
         for side in sides:
-            grid = side.grid(workload)
+            grid = side.variants(workload)
             if self.options.quick:
                 grid = tuple(v for v in grid if v in QUICK.get(side.name, grid[:1]))
                 grid = grid[:1] if workload.phase == "quality" else grid
             found += [Entry(side.name, variant) for variant in grid]
         return found
 
-    def speed(self, workload: Workload, entries: list[Entry]) -> None:
+    def speed(self, workload: Timed, entries: list[Entry]) -> None:
         """Time steps in rounds, then see what the twins' finalists need when they are alone."""
         present = [entry for entry in entries if self.present(workload, entry)]
         if not present:
+            return
+        if isinstance(workload, PairWorkload) and workload.apart:
+            for entry in present:
+                self.note("failure", workload, entry, reason=f"{DISAGREES}: {workload.apart}")
+            self.step(f"no numbers: the pair {DISAGREES}: {workload.apart}")
             return
         try:
             reference = self.reference(workload)
@@ -202,7 +196,7 @@ class _Race:
         for entry in finalists:
             self.alone(workload, entry, rounds.steps[entry])
 
-    def present(self, workload: Workload, entry: Entry) -> bool:
+    def present(self, workload: Timed, entry: Entry) -> bool:
         side = SIDES[entry.side]
         absent = side.refusal(workload) or side.missing()
         if absent:
@@ -210,7 +204,7 @@ class _Race:
             self.say(f"     {entry}: {absent}")
         return absent is None
 
-    def launch(self, workload: Workload, entry: Entry) -> Handle:
+    def launch(self, workload: Timed, entry: Entry) -> Handle:
         """Start a worker with its entry's cache, which is empty for the first one; a copy has a cache of its own."""
         if not entry.copy and (workload.name, entry) not in self.launched:
             self.launched.add((workload.name, entry))
@@ -223,13 +217,15 @@ class _Race:
         """Have a worker do one thing."""
         return _once(side, request, self.folder, timeout)
 
-    def reference(self, workload: Workload) -> Reference:
-        values = self.folder / "reference.npy"
+    def reference(self, workload: Timed) -> Reference:
+        values = self.folder / "reference.npz"
         request = {"do": "reference", "workload": workload_to_json(workload), "values": str(values)}
         answer = self.once("jax", request)
-        return Reference(np.load(values, allow_pickle=False), answer["rounding"])
+        with np.load(values, allow_pickle=False) as found:
+            runs = dict(found)
+        return Reference(next(iter(runs.values())), answer["rounding"], runs)
 
-    def alone(self, workload: Workload, entry: Entry, steps: int) -> None:
+    def alone(self, workload: Timed, entry: Entry, steps: int) -> None:
         """Note what a process that does nothing else shows: a start with a warm cache, memory, and a profile."""
         handle = self.launch(workload, entry)
         opening = {"side": entry.side, "workload": workload_to_json(workload), "variant": entry.variant}
@@ -245,7 +241,7 @@ class _Race:
         finally:
             handle.close()
 
-    def quality(self, workload: Workload, entries: list[Entry]) -> None:
+    def quality(self, workload: Timed, entries: list[Entry]) -> None:
         """Train to a held-out loss, each time in a new process with an empty cache."""
         present = [entry for entry in entries if self.present(workload, entry)]
         for seed in range(QUICK_SEEDS if self.options.quick else SEEDS):
@@ -276,7 +272,7 @@ class _Race:
         except WorkerError as error:
             self.say(f"no peaks: {error}")
 
-    def note(self, kind: str, workload: Workload, entry: Entry, **fields: Any) -> None:
+    def note(self, kind: str, workload: Timed, entry: Entry, **fields: Any) -> None:
         self.journal.add(kind, workload=workload.name, **entry._asdict(), **fields)
 
     def step(self, line: str) -> None:
@@ -303,7 +299,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def _guess(workload: Workload, entry: Entry) -> float:
+def _guess(workload: Timed, entry: Entry) -> float:
     """Return roughly how many seconds an entry takes on two cores; only the proportions matter."""
     conv, jax = workload.convolves, SIDES[entry.side].framework == "jax"
     compiled = any(word in entry.variant for word in ("compile", "max-autotune", "reduce-overhead"))

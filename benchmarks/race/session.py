@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.race.sides import SIDES, Runner
-from benchmarks.race.workloads import Workload, workload_from_json
+from benchmarks.race.workloads import Timed, workload_from_json
 
 BLOCK_SECONDS = 0.25
 """Shortest timed block."""
@@ -35,10 +35,10 @@ SLOW = 1.0
 MOST_STEPS = 10**6
 """The most steps in a block. A runner that takes more in `BLOCK_SECONDS` does not do the work."""
 
-Opener = Callable[[str, Workload, str], Runner]
+Opener = Callable[[str, Timed, str], Runner]
 
 
-def open_side(side: str, workload: Workload, variant: str) -> Runner:
+def open_side(side: str, workload: Timed, variant: str) -> Runner:
     """Return a side's runner."""
     return SIDES[side].open(workload, variant)
 
@@ -49,7 +49,7 @@ class Session:
     def __init__(self, opener: Opener = open_side, clock: Callable[[], float] = time.perf_counter) -> None:
         self.opener, self.clock = opener, clock
         self.runner: Runner
-        self.workload: Workload
+        self.workload: Timed
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer a request: its ``do`` names the method, the rest are its arguments."""

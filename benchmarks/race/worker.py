@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from benchmarks.race.reference import reference
 from benchmarks.race.session import Session
 from benchmarks.race.sides import SIDES
 from benchmarks.race.sides.engine import train_to_quality
-from benchmarks.race.workloads import workload_from_json
+from benchmarks.race.workloads import PairWorkload, Workload, workload_from_json
 
 _DIE_WITH_PARENT = 1
 _JAX_STAGES = {
@@ -61,20 +62,34 @@ class Worker(Session):
         module = import_module(SIDES[side].module)
         module.prepare()
         chosen = workload_from_json(workload)
+        assert isinstance(chosen, Workload)
         found = train_to_quality(chosen, module.trainer_of(chosen, variant), module.shapes(chosen), seed)
         return {"import": imported, **found._asdict()}
 
     def do_reference(self, workload: dict[str, Any], values: str) -> dict[str, Any]:
-        """Write the float64 reference and its controls to ``values`` (.npy)."""
-        import_module(SIDES["jax"].module).prepare()
-        runs, size = reference(workload_from_json(workload))
-        np.save(values, runs, allow_pickle=False)
+        """Write the float64 reference and its controls to ``values`` (.npz): of the JAX side, or of each side."""
+        chosen = workload_from_json(workload)
+        if isinstance(chosen, PairWorkload):
+            from benchmarks.race.pair import pair_reference
+
+            runs, size = pair_reference(chosen)
+        else:
+            import_module(SIDES["jax"].module).prepare()
+            one, size = reference(chosen)
+            runs = {"jax": one}
+        np.savez(values, allow_pickle=False, **runs)
         return {"rounding": size}
 
     def do_shapes(self, side: str, spec: dict[str, Any]) -> dict[str, Any]:
         """Return names and shapes of the tensors that one of our twins makes of a spec."""
         _import(side)
         return {"shapes": import_module(SIDES[side].module).ENGINE.shapes(spec_from_json(spec))}
+
+    def do_pair(self, file: str) -> dict[str, Any]:
+        """Say whether the two sides that a file brings are the same model."""
+        from benchmarks.race.pair import compared
+
+        return compared(Path(file))
 
     def do_peak(self) -> dict[str, Any]:
         """Measure the machine."""

@@ -1,6 +1,8 @@
 """What is raced: specs, phases and batches, and the same weights, images and steps for every side."""
 
-from dataclasses import dataclass, replace
+from abc import abstractmethod
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ from ae_core.training.initial import initial_weights
 from ae_core.training.steps import make_steps
 
 Phase = Literal["train", "encode", "decode", "reconstruct", "many", "quality"]
+PairPhase = Literal["forward", "train"]
 
 MANY = 16
 """Models that are trained at once, and steps in their pass over the data set."""
@@ -35,10 +38,54 @@ PICTURES = 2_048
 
 
 @dataclass(frozen=True)
-class Workload:
-    """A model and what is timed of it."""
+class Timed:
+    """Something that is timed, whatever model it is of."""
 
     name: str
+    phase: Phase | PairPhase
+
+    @property
+    @abstractmethod
+    def batch(self) -> int:
+        """Images in one step of one model."""
+        raise NotImplementedError
+
+    @property
+    def models(self) -> int:
+        """Number of models trained at once."""
+        return 1
+
+    @property
+    def target(self) -> float:
+        """Held-out loss at which a training to quality ends."""
+        return 0.0
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the model is known to have convolutions."""
+        return False
+
+    @property
+    def images(self) -> int:
+        """Images in one step of all models together."""
+        return self.batch * self.models
+
+    @property
+    def trains(self) -> bool:
+        """Whether its steps are training steps."""
+        return self.phase in ("train", "many")
+
+    @property
+    @abstractmethod
+    def model(self) -> dict[str, Any]:
+        """The model as plain JSON values, by the name of what describes it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Workload(Timed):
+    """A spec's model and what is timed of it."""
+
     phase: Phase
     spec: Spec
     """Its batch size is the workload's."""
@@ -61,32 +108,50 @@ class Workload:
         return self.spec.training.batch_size
 
     @property
-    def images(self) -> int:
-        """Images in one step of all models together."""
-        return self.batch * self.models
+    def model(self) -> dict[str, Any]:
+        """The spec."""
+        return {"spec": spec_to_json(self.spec)}
+
+
+@dataclass(frozen=True)
+class PairWorkload(Timed):
+    """A JAX function and a PyTorch module that someone else wrote, and what is timed of them."""
+
+    phase: PairPhase
+    file: Path
+    """Python file that brings the pair; see `parity_tests.pair`."""
+    size: int
+    """Rows of its first input."""
+    apart: str = ""
+    """What its two sides do not agree in, in one sentence; empty where they are the same model."""
 
     @property
-    def trains(self) -> bool:
-        """Whether its steps are training steps."""
-        return self.phase in ("train", "many")
+    def batch(self) -> int:
+        """Rows of the first input."""
+        return self.size
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The file's path."""
+        return {"pair": str(self.file)}
 
 
-_HANDED = ("name", "phase", "steps", "convolves", "models", "target")
-"""Fields that a worker is told, beside the spec."""
-
-
-def workload_to_json(workload: Workload) -> dict[str, Any]:
+def workload_to_json(workload: Timed) -> dict[str, Any]:
     """Return what a worker has to know of a workload as plain JSON values; `workload_from_json` is its inverse."""
-    return {name: getattr(workload, name) for name in _HANDED} | {"spec": spec_to_json(workload.spec)}
+    named = {field.name: getattr(workload, field.name) for field in fields(workload)}
+    return {name: value for name, value in named.items() if name not in ("spec", "file")} | workload.model
 
 
-def workload_from_json(value: dict[str, Any]) -> Workload:
+def workload_from_json(value: dict[str, Any]) -> Workload | PairWorkload:
     """Return the workload that a worker is told.
 
     Raises:
         SpecError: its spec names a kind that is not known here.
     """
-    return Workload(**{**value, "spec": spec_from_json(value["spec"])})
+    others = {name: item for name, item in value.items() if name not in ("spec", "pair")}
+    if "pair" in value:
+        return PairWorkload(**others, file=Path(value["pair"]))
+    return Workload(**others, spec=spec_from_json(value["spec"]))
 
 
 class Material(NamedTuple):

@@ -49,7 +49,7 @@ def analyse(records: list[Record]) -> dict[str, Any]:
 def model_of(result: dict[str, Any]) -> str | None:
     """Return the model that a user brought to a race, as the options named it; None where the published ones raced."""
     options = result["options"]
-    return next((options[name] for name in ("preset", "spec") if options.get(name) is not None), None)
+    return next((options[name] for name in ("preset", "spec", "pair") if options.get(name) is not None), None)
 
 
 def _peak(measured: list[Record]) -> Record:
@@ -73,6 +73,7 @@ class _WorkloadRecords:
         self.workload, self.peak = workload, peak
         self.records = [r for r in records if r.get("workload") == workload["name"] and "side" in r]
         self.images = workload["batch"] * workload["models"]
+        self.twins = ("pair-jax", "pair-torch") if "pair" in workload else ("jax", "torch")
         self.failed = {_key(r): r["reason"] for r in self.of("failure") if not r["reason"].startswith("alone")}
 
     def of(self, kind: str, **wanted: Any) -> list[Record]:
@@ -111,7 +112,7 @@ class _WorkloadRecords:
     def equals(self) -> dict[str, list[float]]:
         """Return, by twin, the ratio of the best variant to its copy in the final, with its interval."""
         found = {}
-        for side in ("jax", "torch"):
+        for side in self.twins:
             best = self.best(side)
             first, second = (self.samples(key, "final") for key in _copies(best)) if best else ({}, {})
             rounds = sorted(first.keys() & second.keys())
@@ -121,14 +122,15 @@ class _WorkloadRecords:
         return found
 
     def ratio(self) -> dict[str, Any] | None:
-        """Return our JAX against our PyTorch, best against best and default against default."""
-        ours, theirs = self.best("jax"), self.best("torch")
+        """Return our JAX against our PyTorch, or a pair's, best against best and default against default."""
+        ours, theirs = map(self.best, self.twins)
         if self.workload["phase"] == "quality" or ours is None or theirs is None:
             return None
         best = self.faster(ours, theirs)
         if best is None:
             return None
-        default = self.faster(_default("jax", self.keys()), _default("torch", self.keys()))
+        first, second = (_default(side, self.keys()) for side in self.twins)
+        default = self.faster(first, second)
         equals = self.equals()
         spread = spread_of([Estimate(*values) for values in equals.values()])
         return {
@@ -151,7 +153,7 @@ class _WorkloadRecords:
         ours = self.best("jax")
         rows = []
         for side in SIDES:
-            theirs = self.best(side) if side not in ("jax", "torch") else None
+            theirs = self.best(side) if side not in self.twins else None
             ratio = self.faster(ours, theirs) or self.faster(ours, theirs, "screening")
             if ratio is not None:
                 named = {"workload": self.workload["name"], "side": side, "label": SIDES[side].label}
@@ -188,11 +190,8 @@ class _WorkloadRecords:
         if not samples:
             return row
         step = median_of(np.array(samples))
-        spec = _geometry(self.workload["spec"])
-        work = operations(spec, self.workload["phase"]) * self.images
-        moved = bytes_moved(spec, self.workload["phase"], self.workload["batch"]) * self.workload["models"]
-        rate = work / step.value / 1e9
-        peak = self.peak.get("gflops")
+        work, moved = self.work()
+        rate, peak = None if work is None else work / step.value / 1e9, self.peak.get("gflops")
         row |= {
             "images_per_second": self.images / step.value,
             "ci": [self.images / step.high, self.images / step.low],
@@ -200,7 +199,7 @@ class _WorkloadRecords:
             "gflops": rate,
             "operations": work,
             "bytes": moved,
-            "share_of_peak": rate / peak if peak else None,
+            "share_of_peak": rate / peak if peak and rate is not None else None,
             "rounds": len(samples),
             "cold": self.stages(key),
             "warm": None,
@@ -218,6 +217,14 @@ class _WorkloadRecords:
             row["shares"] = profiles[0]["shares"]
         return row
 
+    def work(self) -> tuple[int | None, int | None]:
+        """Return the operations of a step, and the bytes that it moves; None where the model is not a spec's."""
+        if "spec" not in self.workload:
+            return None, None
+        spec, phase = _geometry(self.workload["spec"]), self.workload["phase"]
+        moved = bytes_moved(spec, phase, self.workload["batch"]) * self.workload["models"]
+        return operations(spec, phase) * self.images, moved
+
     def stages(self, key: Key) -> dict[str, float] | None:
         """Return the seconds of each stage of a start with an empty cache."""
         starts = [r for r in self.of("start") if _key(r) == key]
@@ -233,7 +240,7 @@ class _WorkloadRecords:
         It is the first step k with start + k·step below that of the default; None where there is none, and for the
         default itself.
         """
-        default = _default("torch", self.keys())
+        default = _default(self.twins[1], self.keys())
         samples = self.judged(default) if default else []
         ours, theirs = self.stages(key), self.stages(default) if default else None
         if key == default or not samples or ours is None or theirs is None:

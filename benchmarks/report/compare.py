@@ -93,7 +93,7 @@ def changes(old: Result, new: Result) -> list[Change]:
             {
                 f"{r['workload']}, {r['label']}, {r['variant']}": (r["images_per_second"], r.get("ci"))
                 for r in race["rows"]
-                if r["side"] == "jax"
+                if r["side"] in ("jax", "pair-jax")
             }
             for race in (old, new)
         )

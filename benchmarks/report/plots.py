@@ -12,8 +12,9 @@ from benchmarks.race.profiles import GROUPS
 
 Result = dict[str, Any]
 
-SIDES = ("jax", "torch", "flax", "keras-jax", "keras-torch", "pythae")
-COLOURS = dict(zip(SIDES, PALETTE, strict=False))
+COLOURS = dict(zip(("jax", "torch", "flax", "keras-jax", "keras-torch", "pythae"), PALETTE, strict=False))
+COLOURS |= {f"pair-{side}": COLOURS[side] for side in ("jax", "torch")}
+SIDES = tuple(COLOURS)
 STAGES = ("import", "trace", "lower", "compile", "other")
 _SIZE = 10
 
@@ -26,9 +27,10 @@ def plots(result: Result) -> dict[str, Figure]:
         made["Our JAX over our PyTorch: the best variants and the defaults, with 95 % intervals"] = _ratios(result)
     if rows:
         made["Images a second, as a share of the fastest of each workload"] = _speeds(rows)
-    if rows and result["peak"].get("gflops"):
+    counted = [row for row in rows if row["operations"] is not None]
+    if counted and result["peak"].get("gflops"):
         made["Roofline: the best of each side under the peaks measured in the same run"] = _roofline(
-            rows, result["peak"]
+            counted, result["peak"]
         )
     if any(row.get("shares") for row in rows):
         made["On what a step of the best is spent, as the frameworks' own profilers saw it"] = _spent(rows)

@@ -69,7 +69,8 @@ def html(result: dict[str, Any], drawn: dict[str, bytes]) -> str:
     sections.append(section("Figures", "".join(figure(caption, png) for caption, png in drawn.items())))
     sections += [_section(table) for table in shown[1:]]
     sections.append(section("Environment", pairs(_environment(result))))
-    sections.append(section("Workloads", "".join(details(w["name"], w["spec"]) for w in result["workloads"])))
+    models = {w["name"]: w["spec"] if "spec" in w else {"pair": w["pair"]} for w in result["workloads"]}
+    sections.append(section("Workloads", "".join(details(name, model) for name, model in models.items())))
     good, said = verdict(result)
     return report_html("The race", _lead(result), good, said, sections, str(result["schema"]))
 

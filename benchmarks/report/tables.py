@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 from benchmarks.race.load import QUIET, RECORD
 from benchmarks.race.profiles import GROUPS
 from benchmarks.race.rounds import DISAGREES
+from benchmarks.race.sides import SIDES
 
 Result = dict[str, Any]
 NONE = "—"
-TWINS = ("jax", "torch")
 
 
 class Table(NamedTuple):
@@ -61,7 +61,7 @@ def _targets_met(result: Result) -> tuple[bool, str]:
 def _raced(result: Result) -> tuple[bool, str]:
     signs = [ratio["beyond_noise"] for ratio in result["ratios"]]
     said = f"JAX is faster at {signs.count(1)} of {len(signs)} workloads, slower at {signs.count(-1)}"
-    rows = [row for row in (*result["rows"], *result["quality"]) if row["side"] in TWINS]
+    rows = [row for row in (*result["rows"], *result["quality"]) if SIDES[row["side"]].ours]
     numbers: dict[str, bool] = {}
     for row in rows:
         name = f"{row['label']} at {row['workload']}"
@@ -150,7 +150,8 @@ def _shares(row: Result) -> list[str]:
 
 
 def _at_peak(row: Result, peak: Result) -> str:
-    return number(row["operations"] / peak["gflops"] / 1e6 if peak.get("gflops") else None)
+    known = peak.get("gflops") and row["operations"] is not None
+    return number(row["operations"] / peak["gflops"] / 1e6 if known else None)
 
 
 def _ratios(result: Result) -> Table:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ae_core.errors import SpecError, UserError, nearest
 from ae_core.spec import Spec
 from benchmarks.race.sides.peer import check_flax, check_keras, check_pythae
-from benchmarks.race.workloads import Phase, Workload
+from benchmarks.race.workloads import PairWorkload, Phase, Timed, Workload
 
 Framework = Literal["jax", "torch"]
 
@@ -45,11 +45,13 @@ class Side:
     packages: tuple[str, ...]
     """Packages that it needs."""
     grid: Callable[[Workload], tuple[str, ...]]
-    """Returns the variants to race at a workload, the default first; none where the side does not take part."""
+    """Returns the variants to race at a spec's workload, the default first; none where the side does not take part."""
     check: Callable[[Spec], object] | None = None
     """Raises `SpecError` for a model that the side cannot build; None where only building one tells."""
     ours: bool = False
-    """Whether it is one of the twins."""
+    """Whether it is one of the two that the race is about: the twins, or the sides of a pair."""
+    pair_grid: Callable[[PairWorkload], tuple[str, ...]] = lambda workload: ()
+    """Returns the same at a pair's workload."""
     environment: tuple[tuple[str, str], ...] = ()
     """Environment variables of its process."""
 
@@ -58,16 +60,23 @@ class Side:
         absent = [package for package in self.packages if find_spec(package) is None]
         return f"not run: {', '.join(absent)} not installed" if absent else None
 
-    def refusal(self, workload: Workload) -> str | None:
+    def variants(self, workload: Timed) -> tuple[str, ...]:
+        """Return the variants to race at a workload, the default first; none where the side does not take part."""
+        if isinstance(workload, PairWorkload):
+            return self.pair_grid(workload)
+        assert isinstance(workload, Workload)
+        return self.grid(workload)
+
+    def refusal(self, workload: Timed) -> str | None:
         """Return in one line what of the workload's model the side cannot build, None where nothing is known of it."""
         try:
-            if self.check is not None:
+            if self.check is not None and isinstance(workload, Workload):
                 self.check(workload.spec)
         except SpecError as error:
             return str(error)
         return None
 
-    def open(self, workload: Workload, variant: str) -> Runner:
+    def open(self, workload: Timed, variant: str) -> Runner:
         """Return the side's runner of a variant.
 
         Raises:
@@ -123,6 +132,18 @@ def _flax(workload: Workload) -> tuple[str, ...]:
     return _training("loop")(workload) if slow else _training("loop", "scan")(workload)
 
 
+PAIR_TRAIN, PAIR_FORWARD = ("eager", "fused", "compile"), ("eager", "compile")
+"""Variants of a pair's PyTorch: as it is; with a fused optimiser; compiled, with a fused optimiser too."""
+
+
+def _pair_torch(workload: PairWorkload) -> tuple[str, ...]:
+    return PAIR_TRAIN if workload.trains else PAIR_FORWARD
+
+
+def _no_spec(workload: Workload) -> tuple[str, ...]:
+    return ()
+
+
 def _training(*variants: str) -> Callable[[Workload], tuple[str, ...]]:
     return lambda workload: variants if workload.phase == "train" else ()
 
@@ -160,6 +181,26 @@ _ALL = (
         ("pythae", "torch"),
         _training("eager"),
         check_pythae,
+    ),
+    Side(
+        "pair-jax",
+        "the pair's JAX",
+        "jax",
+        "benchmarks.race.sides.pair_jax",
+        ("jax", "optax", "torch"),
+        _no_spec,
+        ours=True,
+        pair_grid=lambda workload: ("jit",),
+    ),
+    Side(
+        "pair-torch",
+        "the pair's PyTorch",
+        "torch",
+        "benchmarks.race.sides.pair_torch",
+        ("jax", "torch"),
+        _no_spec,
+        ours=True,
+        pair_grid=_pair_torch,
     ),
 )
 SIDES: dict[str, Side] = {side.name: side for side in _ALL}

@@ -56,8 +56,9 @@ class Many:
         check(clip_norm is None, "training.clip_norm", clip_norm, "null where gradients are mapped over models")
         models = [ae_torch.from_tensors(ae_torch.Autoencoder(self.spec), start) for start in arrays.tensors]
         stacked, self.buffers = stack_module_state([Whole(model).train() for model in models])
-        self.parameters = {name: nn.Parameter(values.detach()) for name, values in stacked.items()}
-        self.optimizer = make_optimizer(self.spec.training.optimizer, self.parameters.values())
+        parameters = {name: nn.Parameter(values.detach()) for name, values in stacked.items()}
+        self.optimizer = make_optimizer(self.spec.training.optimizer, parameters.values())
+        self.parameters: dict[str, Tensor] = {**parameters}
         self.images = torch.from_numpy(arrays.images[arrays.steps.indices])
         rows = {name: torch.from_numpy(v.astype(np.float32)) for name, v in arrays.steps.coefficients.items()}
         self.coefficients = [{name: values[row] for name, values in rows.items()} for row in range(len(self.images))]
