@@ -61,7 +61,7 @@ def brought_workloads(given: Brought, others: bool, sides: Iterable[Side], ask: 
     one_of({"--workload": others, **own})
     if not any(own.values()):
         for flag in (flag for flag, value in needy.items() if value):
-            raise UserError(f"{flag}: given without a model; expected {', '.join(own)} with it")
+            raise UserError(f"{flag}: given without a model; expected --preset, --spec or --pair with it")
         return None
     if given.pair is not None:
         for flag in (flag for flag in ("--batch", "--target") if needy[flag]):

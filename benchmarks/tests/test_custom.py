@@ -52,9 +52,9 @@ REFUSED = {
     "empty phase": (("--preset", "topk", "--phase", "train,"), '--phase: unknown phase ""; valid: train,'),
     "a batch of none": (("--preset", "topk", "--batch", "32,0"), '--batch: given "0"; expected integers from 1'),
     "no number": (("--preset", "topk", "--batch", "3e1"), '--batch: given "3e1"; expected integers from 1'),
-    "phase alone": (("--phase", "train"), "--phase: given without a model; expected --preset or --spec"),
-    "batch alone": (("--batch", "8"), "--batch: given without a model; expected --preset or --spec"),
-    "target alone": (("--target", "0.3"), "--target: given without a model; expected --preset or --spec"),
+    "phase alone": (("--phase", "train"), "--phase: given without a model; expected --preset, --spec or --pair"),
+    "batch alone": (("--batch", "8"), "--batch: given without a model; expected --preset, --spec or --pair"),
+    "target alone": (("--target", "0.3"), "--target: given without a model; expected --preset, --spec or --pair"),
     "no target": (("--preset", "topk", "--phase", "quality"), "--phase quality: given no --target; expected the held"),
     "idle target": (("--preset", "topk", "--target", "0.3"), "--target: given 0.3; expected a number, and only with"),
     "endless target": (

@@ -1,7 +1,6 @@
 """The table of workloads and the arrays that all sides are handed."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +29,8 @@ def test_tables_of_workloads_and_sides():
         for workload in public:
             grid = side.grid(workload)
             assert len(set(grid)) == len(grid)
-            if side.ours:
+            assert grid == () or not side.name.startswith("pair-")
+            if side.name in ("jax", "torch"):
                 assert grid
                 assert any(variant in QUICK[side.name] for variant in grid)
 
@@ -69,4 +69,4 @@ def test_what_the_table_says_of_a_model_is_so(name):
     workload = WORKLOADS[name]
     assert workload.convolves == convolves(load_engine("torch").shapes(workload.spec))
     told = workload_from_json(json.loads(json.dumps(workload_to_json(workload))))
-    assert told == replace(workload, quick=False, hidden=False)
+    assert told == workload
