@@ -1,13 +1,30 @@
-"""Every test runs with the shapes and types of all annotations checked, by jaxtyping and beartype."""
+"""Every test runs with the shapes and types of all annotations checked, by jaxtyping and beartype.
 
+And how tests are dealt out to processes, and what these share.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # as many processes as cores: threads of PyTorch's that wait for each other would take the cores from one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What JAX compiles is kept for all processes of this run, the tests' own children too, and for no longer. It is
+    # found again by the program itself, so that a test that changes a program never meets the old one.
+    _compiled = tempfile.mkdtemp(prefix="twin-autoencoders-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadScopeScheduling
 
 import parity_tests.typecheck  # noqa: F401 (the hook looks it up by name)
 
@@ -19,3 +36,42 @@ PARTS = [
     if (part.suffix == ".py" or (part / "__init__.py").exists()) and part.stem not in ("__init__", "__main__", "tests")
 ]
 install_import_hook(PARTS, "parity_tests.typecheck.checked")
+
+LONG = (
+    "benchmarks/tests/test_wardrobe.py",
+    "benchmarks/tests/test_readme.py",
+    "benchmarks/tests/test_members.py",
+    "ae_jax/tests/test_mesh.py",
+    "ae_torch/tests/test_variants.py",
+    "benchmarks/tests/test_race.py",
+    "benchmarks/tests/test_main_job.py",
+)
+"""Files whose tests share what takes minutes to make; they come first, so that none is left over at the end."""
+SPREAD = tuple(
+    f"parity_tests/tests/test_{name}.py"
+    for name in ("trajectory", "drawn", "identity", "mutation", "drift", "oracle", "snapshot", "order")
+)
+"""Files whose tests share nothing but what they have in common for one case: they come last, dealt out by cases."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests into the order in which they are dealt out."""
+    rank = {name: place for place, name in enumerate((*LONG, "others", *SPREAD))}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], rank["others"]))
+
+
+class _Dealing(LoadScopeScheduling):
+    """Keeps the tests of a file in one process; of a file in `SPREAD` those of one case."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if file not in SPREAD:
+            return file
+        function, bracket, case = test.partition("[")
+        return f"{file}[{case}" if bracket else f"{file}::{function}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Deal tests out."""
+    return _Dealing(config, log)

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 
+import jax
 import pytest
 
 from parity_tests.check import Check, worst
@@ -12,6 +13,18 @@ _SEEN: dict[str, list[Check]] = {}
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
+
+
+@pytest.fixture
+def unoptimised() -> Iterator[None]:
+    """Let JAX spare LLVM's optimisations: most of what a small program takes, and no part of what float64 shows.
+
+    XLA's own passes, which merge and reorder operations, stay. Float32's rounding, and the trajectories, are held to
+    their limits as programs are compiled for use.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

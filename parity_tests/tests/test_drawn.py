@@ -4,6 +4,7 @@ Shrinking is left out: each attempt costs a compilation, and drawn specs are sma
 """
 
 import os
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module i
 EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "100"))
 """Of these, each is run forward and backward, and a quarter is trained."""
 
+PARTS = 10
+"""In which the cases are dealt out to processes."""
+
 
 def drawn(draws):
     return settings(
@@ -34,36 +38,52 @@ def drawn(draws):
     )
 
 
-def run(examples, gate):
-    """Hold as many different specs to a gate and return its checks."""
-    seen, checks = set(), []
+@cache
+def cases(examples):
+    """Return as many different cases, always the same ones."""
+    seen = {}
 
     # a tenth or two of what is drawn was drawn before
     @drawn(2 * examples)
     @given(drawn_specs())
     def each(case):
-        if case in seen or len(seen) == examples:
-            return
-        found = gate(case.spec, case.images)
-        assert found
-        checks.extend(check._replace(place=f"{case}, {check.place}") for check in found)
-        failed = [str(check) for check in found if not check.passed]
-        assert not failed, "\n".join(failed)
-        seen.add(case)
+        seen[case] = None
 
     each()
-    assert len(seen) == examples
+    assert len(seen) >= examples
+    return list(seen)[:examples]
+
+
+def run(examples, part, gate):
+    """Hold one part of the cases to a gate and return its checks."""
+    checks = []
+    for case in cases(examples)[part::PARTS]:
+        found = gate(case.spec, case.images)
+        assert found
+        checks += [check._replace(place=f"{case}, {check.place}") for check in found]
+        failed = [str(check) for check in found if not check.passed]
+        assert not failed, f"{case}:\n" + "\n".join(failed)
     return checks
 
 
-def test_forward_loss_gradients(hold):
-    assert EXAMPLES >= 100
-    hold(run(EXAMPLES, lambda spec, images: check_forward(spec, images, 1, IDENTITY_LIMIT, "float64")))
+@pytest.mark.usefixtures("unoptimised")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_forward_loss_gradients(part, hold):
+    hold(run(EXAMPLES, part, lambda spec, images: check_forward(spec, images, 1, IDENTITY_LIMIT, "float64")))
 
 
-def test_training(hold):
+@pytest.mark.usefixtures("unoptimised")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_training(part, hold):
     """Three steps: shorter last batches and epoch borders are among them."""
-    hold(run(EXAMPLES // 4, lambda spec, images: check_training(spec, images, 2, marks=(3,))))
+    hold(run(EXAMPLES // 4, part, lambda spec, images: check_training(spec, images, 2, marks=(3,))))
+
+
+def test_no_case_is_left_out():
+    assert EXAMPLES >= 100
+    for examples in (EXAMPLES, EXAMPLES // 4):
+        dealt = [case for part in range(PARTS) for case in cases(examples)[part::PARTS]]
+        assert len(dealt) == len(set(dealt)) == examples
 
 
 @pytest.mark.quick

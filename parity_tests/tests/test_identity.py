@@ -15,12 +15,14 @@ from parity_tests.oracle import layers_of
 from parity_tests.twins import jax_stepper, torch_stepper
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_forward_loss_gradients(name, hold):
     spec = CASES[name]
     hold(check_forward(spec, images_of(spec), 1, IDENTITY_LIMIT, "float64"))
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_training(name, hold):
     spec = CASES[name]
@@ -36,12 +38,14 @@ def test_float32_forward(name, hold):
     hold([check for check in checks if check.name in ("forward", "loss")])
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_evaluation(name, hold):
     spec = CASES[name]
     hold(check_evaluation(spec, images_of(spec), 5))
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_resumed(name, hold):
     spec = CASES[name]

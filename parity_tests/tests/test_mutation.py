@@ -11,6 +11,7 @@ from parity_tests.faults.mutation import COLUMNS, Row, run_fault, run_gates, to_
 from parity_tests.faults.planting import Fault
 from parity_tests.gates.layers import SINGLE_LAYERS
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QUICK = ("layer norm eps 1e-6 for 1e-5", "KL without its half", "data off by one")
 

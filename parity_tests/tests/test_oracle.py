@@ -366,6 +366,7 @@ def test_what_has_no_oracle_is_named():
     assert check_layers(spec, images_of(spec), 0, "float32") == []
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_whole_oracle_is_both_twins(name, hold):
     spec = with_precision(CASES[name], "float64")

@@ -21,6 +21,7 @@ from parity_tests.cases import CASES, images_of
 from parity_tests.gates import order
 from parity_tests.gates.order import ENGINES, EXACT, NORMAL_LIMIT, Received, check_order, predicted, recorded
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
 COUNT = 13
 """Three batches of 4 and one of a single image; two epochs are 8 steps."""
 TRAINING = Training(schedule=Cosine(2), batch_size=4)

@@ -14,6 +14,7 @@ from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
 from parity_tests.gates.identity import with_precision
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
 ENGINES = {"jax": ae_jax.engine.ENGINE, "torch": ae_torch.engine.ENGINE}
 OPTIMIZERS = {
     "adam": Adam(),
