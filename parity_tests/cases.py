@@ -1,10 +1,12 @@
 """The table of cases: every spec that the suite holds the twins to. A new model adds its tests by adding a row."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from ae_core.errors import SpecError, nearest
 from ae_core.rng import generator
 from ae_core.spec import (
     SGD,
@@ -26,10 +28,11 @@ from ae_core.spec import (
     Spec,
     Training,
     kinds,
+    load_spec,
 )
 from ae_core.spec.bottleneck import TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
-from ae_core.spec.presets import PRESETS
+from ae_core.spec.presets import PRESETS, preset
 from ae_core.spec.schedule import Cyclical, Ramp
 
 _CONV = ConvBackbone(channels=(4, 8), strides=(2, 2))
@@ -132,3 +135,19 @@ def images_of(spec: Spec, seed: int = 0, count: int = IMAGES) -> Float32[np.ndar
     x = generator(seed, "case").uniform(-0.125, 1.125, (count, *spec.input_shape))
     x[0] = 0
     return np.clip(x, 0, 1).astype(np.float32)
+
+
+def chosen_spec(name: str | None, path: Path | None, case: str | None) -> Spec:
+    """Return the preset, the spec in a file or the row of the table that a command was given; else foster-ae.
+
+    Raises:
+        SpecError: more than one of them was given, or there is none of that name.
+    """
+    given = [flag for flag, value in (("--preset", name), ("--spec", path), ("--case", case)) if value is not None]
+    if len(given) > 1:
+        raise SpecError(f"given both {' and '.join(given[:2])}; expected one of --preset, --spec and --case")
+    if case is not None:
+        if case not in CASES:
+            raise SpecError(f'unknown case "{case}"; {nearest(case, CASES)}')
+        return CASES[case]
+    return load_spec(path) if path is not None else preset(name or "foster-ae")

@@ -9,10 +9,9 @@ from ae_core.data import load
 from ae_core.errors import SpecError
 from ae_core.figures.charts import save_figure
 from ae_core.files.output import check_file, write_json
-from ae_core.spec import Precision, load_spec, spec_to_json
-from ae_core.spec.presets import preset
+from ae_core.spec import Precision, spec_to_json
 from ae_core.training.loop import check_batches
-from parity_tests.cases import images_of
+from parity_tests.cases import chosen_spec, images_of
 from parity_tests.gates.identity import with_precision
 from parity_tests.gates.trajectory import diverge, figure, judge
 
@@ -24,9 +23,11 @@ class Curve:
     """Train both twins for many steps and show how far apart they drift, beside a control moved by one ulp."""
 
     preset: str | None = None
-    """Name of a preset; foster-ae where neither preset nor spec is given."""
+    """Name of a preset; foster-ae where neither preset, spec nor case is given."""
     spec: Path | None = None
     """JSON file with a spec."""
+    case: str | None = None
+    """Name of a row of the table in parity_tests/cases.py."""
     precision: Precision = "float64"
     """In which both are trained."""
     steps: int = 1000
@@ -51,14 +52,12 @@ def run_curve(options: Curve) -> int:
     Raises:
         UserError: the spec, the data or an output file cannot be used; nothing has been trained.
     """
-    if options.preset is not None and options.spec is not None:
-        raise SpecError("given both --preset and --spec; expected one of them")
+    spec = chosen_spec(options.preset, options.spec, options.case)
     if options.steps < 1:
         raise SpecError(f"--steps: given {options.steps}; expected at least 1")
     for path, suffix in ((options.json, ".json"), (options.figure, ".png")):
         if path is not None:
             check_file(path, (suffix,), options.force)
-    spec = load_spec(options.spec) if options.spec is not None else preset(options.preset or "foster-ae")
     spec = with_precision(replace(spec, training=replace(spec.training, batch_size=options.batch)), options.precision)
     images = images_of(spec, options.seed) if options.data is None else load(options.data, spec.input_shape).images
     check_batches(spec, len(images))
@@ -80,6 +79,6 @@ def run_curve(options: Curve) -> int:
         write_json(options.json, {"schema": SCHEMA, "spec": spec_to_json(spec), **curve, "checks": gate})
         print(f"curve: {options.json}")
     if options.figure is not None:
-        save_figure(options.figure, figure({options.preset or "spec": divergence}))
+        save_figure(options.figure, figure({options.case or options.preset or "spec": divergence}))
         print(f"picture: {options.figure}")
     return 0 if all(check.passed for check in checks) else 1

@@ -5,7 +5,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -18,14 +18,13 @@ from rich.text import Text
 
 from ae_core.commands.cli import load_engine
 from ae_core.data import load
-from ae_core.errors import DataError, SpecError, UserError
+from ae_core.errors import DataError, UserError
 from ae_core.figures.html import details, numbers, pairs, report_html, section
 from ae_core.files.output import check_file, write_bytes, write_json
-from ae_core.spec import Precision, Spec, load_spec, spec_to_json
-from ae_core.spec.presets import preset
+from ae_core.spec import Precision, Spec, spec_to_json
 from ae_core.system.environment import environment
 from ae_core.training.loop import check_batches
-from parity_tests.cases import images_of
+from parity_tests.cases import IMAGES, chosen_spec, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, worst
 from parity_tests.gates.drift import LayerDrift, check_network, checks_of, first_outlier, layer_drift, start_of
 from parity_tests.gates.identity import check_forward, check_training
@@ -36,6 +35,8 @@ TWINS = {"jax": "JAX", "torch": "PyTorch"}
 COLUMNS = ("median", "p99", "max")
 """Of a layer's errors, in units."""
 
+Gate = Literal["identity", "layers", "network"]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -45,17 +46,21 @@ class Report:
     """
 
     preset: str | None = None
-    """Name of a preset; foster-ae where neither preset nor spec is given."""
+    """Name of a preset; foster-ae where neither preset, spec nor case is given."""
     spec: Path | None = None
     """JSON file with a spec."""
+    case: str | None = None
+    """Name of a row of the table in parity_tests/cases.py."""
+    gate: tyro.conf.UseAppendAction[tuple[Gate, ...]] = ()
+    """Only this gate; may be given more than once."""
     precision: Annotated[Precision, tyro.conf.arg(aliases=["--dtype"])] = "float32"
     """In which the layers are held to the bound."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where the twins run."""
     steps: int = 20
     """Steps of training after which both twins must still be the same in float64."""
-    batch: int = 16
-    """Images a step."""
+    batch: int | None = None
+    """Images a step; where absent those of the case, else 16."""
     seed: int = 0
     """Of weights, images, batch order and noise."""
     data: str | None = None
@@ -76,27 +81,38 @@ def run_report(options: Report) -> int:
     """
     started = time.perf_counter()
     spec, images = _inputs(options)
-    console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"1/3  float64 identity: one pass, then {options.steps} steps of training …")
-    checks = check_forward(spec, images, options.seed, IDENTITY_LIMIT, "float64")
-    checks += check_training(spec, images, options.seed, tuple(sorted({1, options.steps})))
-    console.print(f"2/3  {options.precision}: each layer against the oracle …")
-    unknown = without_oracle(spec)
-    drifts = [] if unknown else layer_drift(start_of(spec, images, options.seed, options.precision))
-    checks += checks_of(drifts, options.precision)
-    console.print(f"3/3  float32: the whole net against {'a twin in float64' if unknown else 'the oracle'} …")
-    checks += check_network(spec, images, options.seed)
+    gates = tuple(gate for gate in get_args(Gate) if not options.gate or gate in options.gate)
+    console, unknown = Console(stderr=True, highlight=False, markup=False), without_oracle(spec)
+    checks: list[Check] = []
+    drifts: list[LayerDrift] = []
+    for number, gate in enumerate(gates, 1):
+        console.print(f"{number}/{len(gates)}  {_doing(gate, options, bool(unknown))} …")
+        match gate:
+            case "identity":
+                checks += check_forward(spec, images, options.seed, IDENTITY_LIMIT, "float64")
+                checks += check_training(spec, images, options.seed, tuple(sorted({1, options.steps})))
+            case "layers":
+                drifts = [] if unknown else layer_drift(start_of(spec, images, options.seed, options.precision))
+                checks += checks_of(drifts, options.precision)
+            case "network":
+                checks += check_network(spec, images, options.seed)
     good = all(check.passed for check in checks)
-    sentence = no_oracle_sentence(unknown) if unknown else outlier_sentence(drifts)
+    if unknown:
+        sentence = no_oracle_sentence(unknown)
+    else:
+        sentence = outlier_sentence(drifts) if drifts else "No layer was looked at"
+    result = verdict(checks) + (f" (of {' and '.join(gates)} alone)" if options.gate else "")
     report = {
         "schema": SCHEMA,
         "environment": environment() | {twin: load_engine(twin).environment() for twin in TWINS},
         "spec": spec_to_json(spec),
-        "options": {name: getattr(options, name) for name in ("precision", "device", "steps", "batch", "seed", "data")},
+        "options": {name: getattr(options, name) for name in ("case", "precision", "device", "steps", "seed", "data")}
+        | {"gates": list(gates), "batch": spec.training.batch_size},
         "checks": [{**check._asdict(), "passed": check.passed} for check in checks],
         "layers": [{**drift._asdict(), "passed": drift.passed} for drift in drifts],
         "outlier": sentence,
         "verdict": "pass" if good else "fail",
+        "result": result,
         "seconds": time.perf_counter() - started,
     }
     if options.json is not None:
@@ -108,33 +124,44 @@ def run_report(options: Report) -> int:
         shown.print(layer_table(drifts))
     shown.print(gate_table(checks))
     shown.print(sentence)
-    shown.print(Text.assemble(("PASS  " if good else "FAIL  ", "bold green" if good else "bold red"), verdict(checks)))
+    shown.print(Text.assemble(("PASS  " if good else "FAIL  ", "bold green" if good else "bold red"), result))
     for path in (options.json, options.html):
         if path is not None:
             print(f"written: {path}")
     return 0 if good else 1
 
 
+def _doing(gate: Gate, options: Report, no_oracle: bool) -> str:
+    match gate:
+        case "identity":
+            return f"float64 identity: one pass, then {options.steps} steps of training"
+        case "layers":
+            return f"{options.precision}: each layer against the oracle"
+        case "network":
+            return f"float32: the whole net against {'a twin in float64' if no_oracle else 'the oracle'}"
+
+
 def _inputs(options: Report) -> tuple[Spec, np.ndarray]:
-    if options.preset is not None and options.spec is not None:
-        raise SpecError("given both --preset and --spec; expected one of them")
-    for name in ("steps", "batch"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}: given {getattr(options, name)}; expected an integer of at least 1")
+    spec = chosen_spec(options.preset, options.spec, options.case)
+    batch = options.batch if options.batch is not None else spec.training.batch_size if options.case is not None else 16
+    for name, number in (("steps", options.steps), ("batch", batch)):
+        if number < 1:
+            raise UserError(f"--{name}: given {number}; expected an integer of at least 1")
+    if set(options.gate) == {"layers"} and (unknown := without_oracle(spec)):
+        raise UserError(f"--gate layers: no oracle for {', '.join(unknown)}; expected identity or network")
     for path, suffix in ((options.json, ".json"), (options.html, ".html")):
         if path is not None:
             check_file(path, (suffix,), options.force)
     choose_device(options.device)
-    spec = load_spec(options.spec) if options.spec is not None else preset(options.preset or "foster-ae")
-    spec = replace(spec, training=replace(spec.training, batch_size=options.batch))
-    # two full batches and a shorter one: the training crosses epoch borders
-    count = 2 * options.batch + (options.batch + 1) // 2
+    spec = replace(spec, training=replace(spec.training, batch_size=batch))
+    # two full batches and a shorter one: the training crosses epoch borders; of a case as many as its tests have
+    count = 2 * batch + (batch + 1) // 2 if options.case is None or options.batch is not None else IMAGES
     if options.data is None:
         images = images_of(spec, options.seed, count)
     else:
         images = load(options.data, spec.input_shape).images
-        if len(images) < options.batch:
-            raise DataError(f"{options.data}: has {len(images)} images; expected at least {options.batch}, one batch")
+        if len(images) < batch:
+            raise DataError(f"{options.data}: has {len(images)} images; expected at least {batch}, one batch")
         images = images[:count]
     check_batches(spec, len(images))
     return spec, images
@@ -280,4 +307,4 @@ def render(report: dict[str, Any], checks: list[Check], drifts: list[LayerDrift]
         section("Environment", pairs(report["environment"])),
     ]
     lead = "One model, written in JAX and in PyTorch, held to a third one in NumPy."
-    return report_html("Parity of the twins", lead, report["verdict"] == "pass", verdict(checks), sections, SCHEMA)
+    return report_html("Parity of the twins", lead, report["verdict"] == "pass", report["result"], sections, SCHEMA)

@@ -188,10 +188,34 @@ def test_command_names_the_planted_layer(spec_file, tmp_path, monkeypatch, capsy
     assert "First layer that stands out: encoder.blocks.2.norm, PyTorch," in html.read_text(encoding="utf-8")
 
 
+GATES = {
+    "identity": {"forward", "loss", "gradient", "loss after 1 step", "training after 1 step"},
+    "layers": {"float32 layer"},
+    "network": {"float32 network"},
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("gates", [("identity",), ("layers",), ("network",), ("network", "layers")])
+def test_command_runs_the_gates_that_it_is_told_of(gates, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "choose_device", lambda device: None)
+    out = tmp_path / "out.json"
+    assert run_report(Report(case="dense silu", gate=gates, steps=1, json=out)) == 0
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert {check["name"] for check in found["checks"]} == set().union(*(GATES[gate] for gate in gates))
+    assert found["spec"] == spec_to_json(CASES["dense silu"])  # its own batches too
+    assert bool(found["layers"]) == ("layers" in gates)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"checks passed (of {' and '.join(gate for gate in GATES if gate in gates)} alone)" in said
+    assert ("No layer was looked at" in said) == ("layers" not in gates)
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"case": "conv silo"}, 'unknown case "conv silo"; did you mean "conv silu"? valid: '),
+        ({"case": "conv silu", "preset": "foster-ae"}, "given both --preset and --case; expected one of"),
         ({"preset": "foster-ea"}, 'did you mean "foster-ae"?'),
         ({"preset": "foster-ae", "spec": "some.json"}, "given both --preset and --spec"),
         ({"spec": "missing.json"}, "cannot be read as a spec"),
@@ -221,13 +245,30 @@ def test_bad_input_is_one_line(options, message, tmp_path, monkeypatch, capsys):
 def test_flags():
     given = ["--preset", "foster-vae", "--dtype", "float64", "--device", "gpu", "--steps", "3", "--batch", "5"]
     given += ["--seed", "7", "--data", "cans", "--json", "a.json", "--html", "a.html", "--force"]
-    right = Report("foster-vae", None, "float64", "gpu", 3, 5, 7, "cans", Path("a.json"), Path("a.html"), True)
+    given += ["--gate", "identity", "--gate", "network"]
+    right = Report(
+        preset="foster-vae",
+        gate=("identity", "network"),
+        precision="float64",
+        device="gpu",
+        steps=3,
+        batch=5,
+        seed=7,
+        data="cans",
+        json=Path("a.json"),
+        html=Path("a.html"),
+        force=True,
+    )
     assert parse(Report, "parity", given) == right
+    assert parse(Report, "parity", ["--case", "conv torch, 7×5"]).case == "conv torch, 7×5"
     assert parse(Report, "parity", ["--precision", "float64"]).precision == "float64"
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("given", [["--dtype", "float16"], ["--device", "tpu"], ["--steps", "many"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "given",
+    [["--dtype", "float16"], ["--device", "tpu"], ["--steps", "many"], ["--gate", "layer"], ["--nonsense"]],
+)
 def test_bad_flags(given):
     with pytest.raises(UserError, match=given[0]):
         parse(Report, "parity", given)

@@ -14,7 +14,7 @@ import ae_torch
 import ae_torch.engine
 from ae_core.commands import cli
 from ae_core.data.digits import digits
-from ae_core.errors import SpecError
+from ae_core.errors import SpecError, UserError
 from ae_core.files.weights import load_weights, save_weights
 from ae_core.spec import GaussianBottleneck, GaussianLikelihood, kinds, spec_from_json, spec_to_json
 from ae_core.spec.plugins import GROUP
@@ -30,6 +30,7 @@ from parity_tests.gates.drift import check_layers, check_network
 from parity_tests.gates.identity import check_identity, with_precision
 from parity_tests.gates.order import check_order
 from parity_tests.gates.trajectory import check_trajectory, in_batches
+from parity_tests.report import Report, run_report
 from parity_tests.tests.outside import ATTENTION, TWINS, command, loaded
 
 NAME = "attention-digits"
@@ -78,6 +79,7 @@ def case(name):
     return spec
 
 
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("name", CASES)
 def test_identity(name, hold):
     spec = case(name)
@@ -127,6 +129,7 @@ def test_divided_batches(hold):
         hold(compare("parts", trainer.snapshot().tensors, whole.snapshot().tensors, IDENTITY_LIMIT, "float64"))
 
 
+@pytest.mark.usefixtures("unoptimised")
 def test_float64_gate_can_fail(monkeypatch):
     """1e-6 for 1e-3 in the layer norms of one twin."""
     import twin_attention.torch
@@ -270,6 +273,13 @@ def test_drift_report(tmp_path):
     assert report["verdict"] == "pass"
     assert report["layers"] == []
     assert "attention" in done.stdout + done.stderr
+
+
+def test_the_gate_of_layers_alone_is_refused(tmp_path):
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(spec_to_json(case("flatten"))), encoding="utf-8")
+    with pytest.raises(UserError, match="--gate layers: no oracle for attention; expected identity or network"):
+        run_report(Report(spec=spec, gate=("layers",)))
 
 
 @pytest.mark.parametrize("twin", TWINS)
