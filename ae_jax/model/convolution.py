@@ -127,6 +127,15 @@ def _forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Narrow:
     side, _, inputs, outputs = kernel.shape
     if stride > 1 or outputs * side * side > 2 * 3 * 3 or inputs < 8:
         return _canonical_forward(x, kernel, stride, pads)
+    return _planes_forward(x, kernel, pads)
+
+
+def _canonical_forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Narrow:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
+
+
+def _planes_forward(x: Wide, kernel: Kernel, pads: Edges) -> Narrow:
+    side, _, inputs, outputs = kernel.shape
     planes = x @ kernel.transpose(2, 0, 1, 3).reshape(inputs, side * side * outputs)
     padded = lax.pad(planes, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
     count, height, width, _ = padded.shape
@@ -138,13 +147,19 @@ def _forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Narrow:
     return sum(shifted[1:], shifted[0])
 
 
-def _canonical_forward(x: Wide, kernel: Kernel, stride: int, pads: Edges) -> Narrow:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
-
-
 def _input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
-    if stride == 1:
-        return _canonical_input_gradient(dy, kernel, stride, crops)
+    form = _canonical_input_gradient if stride == 1 else _columns_input_gradient
+    return form(dy, kernel, stride, crops)
+
+
+def _canonical_input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    last = kernel.shape[0] - 1
+    pads = [(last - before, last - after) for before, after in crops]
+    return lax.conv_general_dilated(dy, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT)
+
+
+def _columns_input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
     side, _, inputs, outputs = kernel.shape
     count, height, width, _ = dy.shape
     columns = lax.dot_general(dy.reshape(-1, outputs), kernel.reshape(-1, outputs), (((1,), (1,)), ((), ())))
@@ -171,23 +186,16 @@ def _input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wi
     return dx[:, : sizes[0], : sizes[1]]
 
 
-def _canonical_input_gradient(dy: Narrow, kernel: Kernel, stride: int, crops: Edges) -> Wide:
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    last = kernel.shape[0] - 1
-    pads = [(last - before, last - after) for before, after in crops]
-    return lax.conv_general_dilated(dy, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=_LAYOUT)
-
-
 def _weight_gradient(x: Wide, dy: Narrow, side: int, stride: int, pads: Edges) -> Kernel:
     pads = _reaching(x, dy, side, stride, pads)
     inputs, outputs = x.shape[3], dy.shape[3]
     if stride == 1 and outputs <= inputs and outputs * side * side <= MOST_PLANES:
         return _planes_weight_gradient(x, dy, side, pads)
-    if inputs >= 64 and outputs >= 64:
-        views = _views(x, side, stride, pads, dy.shape[1:3])
-        patches = jnp.concatenate(views, 3)  # [B, h, w, k²·I]
-        dw = lax.dot_general(patches, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))
-        return dw.reshape(side, side, inputs, outputs)
+    form = _patches_weight_gradient if inputs >= 64 and outputs >= 64 else _canonical_weight_gradient
+    return form(x, dy, side, stride, pads)
+
+
+def _canonical_weight_gradient(x: Wide, dy: Narrow, side: int, stride: int, pads: Edges) -> Kernel:
     dw = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),  # the channels play the batch, the batch is summed over
         dy.transpose(1, 2, 0, 3),
@@ -211,6 +219,12 @@ def _planes_weight_gradient(x: Wide, dy: Narrow, side: int, pads: Edges) -> Kern
     ]
     dw = lax.dot_general(jnp.stack(shifted), x, (((2, 3, 4), (0, 1, 2)), ((), ())))  # [k², O, I]
     return dw.reshape(side, side, len(planes), -1).swapaxes(2, 3)
+
+
+def _patches_weight_gradient(x: Wide, dy: Narrow, side: int, stride: int, pads: Edges) -> Kernel:
+    patches = jnp.concatenate(_views(x, side, stride, pads, dy.shape[1:3]), 3)  # [B, h, w, k²·I]
+    dw = lax.dot_general(patches, dy, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    return dw.reshape(side, side, x.shape[3], dy.shape[3])
 
 
 def _views(x: Wide, side: int, stride: int, pads: Edges, shape: tuple[int, ...]) -> list[Narrow]:

@@ -37,13 +37,6 @@ def _plain(x, kernel, stride, edges):
     return lax.conv_general_dilated(x, kernel, (stride, stride), (edges, edges), dimension_numbers=_LAYOUT)
 
 
-def _plain_transposed(x, kernel, stride, edges, size):
-    """Return the adjoint of a convolution of images of that size, by JAX's own derivative."""
-    shape = (x.shape[0], *size, kernel.shape[2])
-    pull = jax.vjp(lambda image: _plain(image, kernel, stride, edges), jnp.zeros(shape))[1]
-    return pull(x)[0]
-
-
 def _draw(kernel, stride, small=(3, 2), channels=(3, 4)):
     """Return large images, small ones and a kernel; strides of 3 and 1 give odd sizes."""
     (height, width), (inputs, outputs) = small, channels
@@ -67,32 +60,6 @@ def _compare(ours, theirs, *arguments):
         assert actual.shape == expected.shape
         assert np.abs(expected).max() > 0.1
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(("kernel", "stride", "padding"), _CASES)
-def test_convolution(kernel, stride, padding):
-    x, _, w = _draw(kernel, stride)
-    edges = pads(kernel, stride, padding)
-    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
-
-
-@pytest.mark.parametrize(("kernel", "stride", "padding"), _CASES)
-def test_transposed_convolution(kernel, stride, padding):
-    x, z, w = _draw(kernel, stride)
-    before, after = crops(kernel, stride, padding)
-    theirs = lambda z, w: _plain_transposed(z, w, stride, pads(kernel, stride, padding), x.shape[1:3])  # noqa: E731
-    _compare(lambda z, w: transposed_convolution(z, w, stride, (before, after)), theirs, z, w)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-# each side of the thresholds between canonical form, planes and patches
-@pytest.mark.parametrize("channels", [(8, 1), (9, 2), (8, 3), (40, 32), (40, 33), (1, 8), (64, 64), (63, 64)])
-def test_every_form(channels, stride):
-    x, z, w = _draw(3, stride, (2, 3), channels)
-    edges, cut = pads(3, stride, "same"), crops(3, stride, "same")
-    _compare(lambda x, w: convolution(x, w, stride, edges), lambda x, w: _plain(x, w, stride, edges), x, w)
-    theirs = lambda z, w: _plain_transposed(z, w, stride, edges, x.shape[1:3])  # noqa: E731
-    _compare(lambda z, w: transposed_convolution(z, w, stride, cut), theirs, z, w)
 
 
 @pytest.mark.parametrize("edges", [(0, 0), (2, 1)])

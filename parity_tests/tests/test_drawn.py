@@ -117,7 +117,7 @@ def test_draws_reach_every_kind():
         ),
         "initialiser": ({s.initializer for s in specs}, set(get_args(Initializer))),
         "clipping": ({s.training.clip_norm is None for s in specs}, {True, False}),
-        "kernel": ({(b.padding, b.kernel) for b in convs}, {("same", k) for k in range(1, 6)} | ODD),
+        "kernel": ({(b.padding, b.kernel) for b in convs}, {("same", k) for k in range(1, 9)} | ODD),
         "strides": ({stride for b in convs for stride in b.strides}, {1, 2, 3}),
         "channels": ({channels for b in convs for channels in b.channels}, set(range(1, 7))),
         "depth": ({len(b.strides) for b in convs}, {1, 2, 3}),
@@ -133,4 +133,4 @@ def kind_of(value):
     return getattr(value, "kind", None)
 
 
-ODD = {("torch", kernel) for kernel in (1, 3, 5)}
+ODD = {("torch", kernel) for kernel in (1, 3, 5, 7)}
