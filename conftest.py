@@ -54,6 +54,11 @@ SPREAD = tuple(
 """Files whose tests share nothing but what they have in common for one case: they come last, dealt out by cases."""
 
 
+for _name in (*LONG, *SPREAD):
+    if not (Path(__file__).parent / _name).is_file():
+        raise pytest.UsageError(f"conftest.py: no file {_name}; expected the place of each file that is named there")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests into the order in which they are dealt out."""
     rank = {name: place for place, name in enumerate((*LONG, "others", *SPREAD))}
@@ -72,6 +77,6 @@ class _Dealing(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Deal tests out."""
-    return _Dealing(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Deal tests out so, unless --dist asks for another way."""
+    return _Dealing(config, log) if config.getoption("dist") == "loadscope" else None

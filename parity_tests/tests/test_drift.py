@@ -196,6 +196,7 @@ GATES = {
 
 
 @pytest.mark.quick
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("gates", [("identity",), ("layers",), ("network",), ("network", "layers")])
 def test_command_runs_the_gates_that_it_is_told_of(gates, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "choose_device", lambda device: None)

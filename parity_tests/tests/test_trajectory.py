@@ -1,16 +1,20 @@
 """A thousand steps: every preset in float64, smooth nets in float32 beside the control; and the gate can fail."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ae_core.data import cans
+from ae_core.errors import SpecError
 from ae_core.figures.charts import save_figure
 from ae_core.files.weights import is_state
+from ae_core.spec import spec_to_json
 from ae_core.spec.presets import PRESETS
 from parity_tests.cases import CASES, SMOOTH, images_of
 from parity_tests.check import worst
+from parity_tests.curve import Curve, run_curve
 from parity_tests.gates import trajectory
 from parity_tests.gates.identity import with_precision
 from parity_tests.gates.trajectory import (
@@ -233,3 +237,15 @@ def test_figure(tmp_path):
     save_figure(tmp_path / "divergence.png", drawing)
     assert (tmp_path / "divergence.png").read_bytes().startswith(b"\x89PNG")
     assert figure({}).axes
+
+
+@pytest.mark.quick
+def test_command_takes_a_row_of_the_table(tmp_path, capsys):
+    out = tmp_path / "curve.json"
+    assert run_curve(Curve(case="dense silu", steps=2, json=out)) == 0
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["spec"]["backbone"] == spec_to_json(CASES["dense silu"])["backbone"]
+    assert found["steps"] == [1, 2]
+    assert "step 2: " in capsys.readouterr().out.replace("trajectory step", "step")
+    with pytest.raises(SpecError, match='unknown case "dense silo"; did you mean "dense silu"'):
+        run_curve(Curve(case="dense silo"))
