@@ -125,9 +125,9 @@ def stress(devices, steps):
 
 
 def threads(steps):
-    """Train in two threads while images are encoded in this one.
+    """Train in two threads while images are encoded in this one, and then once more, one training after the other.
 
-    Return the last losses, how often images were encoded, and the most programs that ever ran at once.
+    Return the last losses of both ways, how often images were encoded, and the most programs that ever ran at once.
     """
     running, most = [], []
 
@@ -156,7 +156,9 @@ def threads(steps):
         while not all(training.done() for training in trainings):
             model.encode(images)
             encoded += 1
-    return {"losses": [training.result()["loss"] for training in trainings], "encoded": encoded, "most": max(most)}
+    together = [training.result()["loss"] for training in trainings]
+    alone = [stress(devices, steps)["loss"] for devices in (4, 8)]
+    return {"together": together, "alone": alone, "encoded": encoded, "most": max(most)}
 
 
 if __name__ == "__main__":

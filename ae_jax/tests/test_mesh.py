@@ -65,7 +65,7 @@ def test_ten_thousand_steps_beside_a_busy_core(devices):
 
 def test_threads_take_turns():
     """Two trainings and an inference at once could hold threads that the others' all-reduce waits for."""
-    together = work("threads", 2_000)
-    assert together["encoded"] > 0
-    assert together["most"] == 1
-    assert together["losses"] == [work("stress", devices, 2_000)["loss"] for devices in (4, 8)]
+    found = work("threads", 2_000)
+    assert found["encoded"] > 0
+    assert found["most"] == 1
+    assert found["together"] == found["alone"]
