@@ -19,7 +19,7 @@ _TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
     "conv masking",
     "dense gaussian noise",
     "dense capacity",
-    "residual",
+    "residual blocks",
 )
 
 

@@ -5,6 +5,7 @@ does, the gradients before that layer are as ill-conditioned as the fault is lar
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -20,15 +21,12 @@ from ae_core.spec import (
     BatchNorm,
     BernoulliLikelihood,
     Bottleneck,
-    GaussianBottleneck,
-    GaussianLikelihood,
-    GroupNorm,
     LayerNorm,
     Likelihood,
     Norm,
     Padding,
-    PlainBottleneck,
     Reduction,
+    components_of,
 )
 from ae_core.spec.geometry import crops, pads
 from ae_jax.model import bottleneck as jax_bottleneck
@@ -42,6 +40,7 @@ from ae_torch.model import likelihood as torch_likelihood
 from ae_torch.model import norm as torch_norm
 from ae_torch.tensors import from_tensors as to_module
 from ae_torch.tensors import tensor_shapes
+from parity_tests.cases import CASES
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 
 OFFSET = 5e3
@@ -167,17 +166,20 @@ def check_likelihood(
     return _gate(ours, theirs)
 
 
-def check_bottleneck(bottleneck: Bottleneck, sites: Mapping[str, tuple[int, ...]]) -> list[Check]:
+def check_bottleneck(
+    bottleneck: Bottleneck, shape: tuple[int, ...], sites: Mapping[str, tuple[int, ...]]
+) -> list[Check]:
     """Compare code, penalties and what both make of the features' gradient; every coefficient is ½.
 
     Args:
-        bottleneck: of which kind; features are vectors of 5.
+        bottleneck: of which kind.
+        shape: of one image's features.
         sites: shape of one image's noise at each site that gets any.
     """
     rng = np.random.default_rng(6)
-    x, noise = rng.standard_normal((4, 5)), {n: rng.standard_normal((4, *shape)) for n, shape in sites.items()}
+    x, noise = rng.standard_normal((4, *shape)), {n: rng.standard_normal((4, *size)) for n, size in sites.items()}
     weights = dict.fromkeys(bottleneck.coefficients, 0.5)
-    module = torch_bottleneck.make_bottleneck(bottleneck, (5,)).double()
+    module = torch_bottleneck.make_bottleneck(bottleneck, shape).double()
     tensors = {n: rng.standard_normal(size) for n, size in tensor_shapes(module).items()}
     to_module(module, tensors)
     features = torch.from_numpy(x.copy()).requires_grad_()
@@ -190,7 +192,7 @@ def check_bottleneck(bottleneck: Bottleneck, sites: Mapping[str, tuple[int, ...]
     loss(code, penalties).backward()
     theirs = {**code._asdict(), **{n: value for n, (_, value) in penalties.items()}, "gradient": features.grad}
     with jax.enable_x64(True):
-        head = jax_bottleneck.make_bottleneck(bottleneck, (5,))
+        head = jax_bottleneck.make_bottleneck(bottleneck, shape)
         variables = {"params": from_tensors(tensors, "float64")["params"]}
 
         def run(x: Any) -> Any:
@@ -224,23 +226,40 @@ _CONV = {
     for stride in (1, 2, 3)
     if padding == "same" or kernel % 2
 }
-_NORMS: dict[str, tuple[Norm, int, tuple[int, ...]]] = {
-    "batch norm of vectors": (BatchNorm(1e-3, 0.3), 5, (4, 5)),
-    "batch norm of images": (BatchNorm(1e-3, 0.3), 5, (4, 3, 2, 5)),
-    "group norm of vectors": (GroupNorm(2, 1e-3), 6, (4, 6)),
-    "group norm of images": (GroupNorm(3, 1e-3), 6, (4, 3, 2, 6)),
-    "layer norm of vectors": (LayerNorm(1e-3), 6, (4, 6)),
-    "layer norm of images": (LayerNorm(1e-3), 6, (4, 3, 2, 6)),
-}
-_BOTTLENECKS: dict[str, tuple[Bottleneck, dict[str, tuple[int, ...]]]] = {
-    "plain code": (PlainBottleneck(3), {}),
-    "gaussian code": (GaussianBottleneck(3), {"bottleneck": (3,)}),
-}
-"""With the shapes of their noise."""
-_LIKELIHOODS: dict[str, Likelihood] = {
-    **{f"bernoulli, {reduction}": BernoulliLikelihood(reduction) for reduction in get_args(Reduction)},
-    **{f"gaussian, {reduction}": GaussianLikelihood(0.3, reduction) for reduction in get_args(Reduction)},
-}
+_CHANNELS = 12
+"""Of what is normalised: of vectors [4, 12], and of images [4, 3, 2, 12]."""
+
+
+def _norms() -> dict[str, tuple[Norm, int, tuple[int, ...]]]:
+    """Return every kind of the table of cases, on vectors and on images, as its last row there has it."""
+    kinds = {part.kind: part for spec in CASES.values() for part in components_of(spec) if isinstance(part, Norm)}
+    shapes = {"vectors": (4, _CHANNELS), "images": (4, 3, 2, _CHANNELS)}
+    return {f"{k} norm of {w}": (norm, _CHANNELS, shape) for k, norm in kinds.items() for w, shape in shapes.items()}
+
+
+def _bottlenecks() -> dict[str, tuple[Bottleneck, tuple[int, ...], dict[str, tuple[int, ...]]]]:
+    """Return every kind of the table and set of coefficients, its row's features, and the shapes of its noise."""
+    found = {}
+    for spec in CASES.values():
+        part = spec.bottleneck
+        sites = {name: site.shape for name, site in part.noise_sites(spec).items()}
+        row = part, spec.backbone.feature_shape(spec.input_shape), sites
+        found[" ".join([f"{part.kind} code", *sorted(part.coefficients)])] = row
+    return found
+
+
+def _likelihoods() -> dict[str, Likelihood]:
+    """Return every kind of the table, as its last row there has it, with either reduction."""
+    kinds = {spec.likelihood.kind: spec.likelihood for spec in CASES.values()}
+    reductions = get_args(Reduction)
+    return {
+        f"{kind}, {reduction}": replace(part, reduction=reduction) if hasattr(part, "reduction") else part
+        for kind, part in kinds.items()
+        for reduction in reductions
+    }
+
+
+_NORMS, _BOTTLENECKS, _LIKELIHOODS = _norms(), _bottlenecks(), _likelihoods()
 
 SINGLE_LAYERS: dict[str, Callable[[], list[Check]]] = {
     "linear": partial(check_layer, "Linear", (5, 7), (4, 5)),
@@ -262,7 +281,7 @@ SINGLE_LAYERS: dict[str, Callable[[], list[Check]]] = {
     **{name: partial(check_activation, name) for name in _ACTIVATIONS},
     **{name: partial(check_likelihood, likelihood, *_pixels()) for name, likelihood in _LIKELIHOODS.items()},
     "bernoulli, saturated": partial(check_likelihood, BernoulliLikelihood("sum"), *_saturated()),
-    **{f"{name}, noise": partial(check_bottleneck, *row) for name, row in _BOTTLENECKS.items() if row[1]},
-    **{name: partial(check_bottleneck, row[0], {}) for name, row in _BOTTLENECKS.items()},
+    **{f"{name}, noise": partial(check_bottleneck, *row) for name, row in _BOTTLENECKS.items() if row[2]},
+    **{name: partial(check_bottleneck, *row[:2], {}) for name, row in _BOTTLENECKS.items()},
 }
 """Every comparison of a single layer, by name."""

@@ -9,7 +9,8 @@ import ae_jax.model.dense
 import ae_torch.model.conv
 import ae_torch.model.dense
 from ae_core.spec import components_of, families
-from parity_tests.cases import CASES, own_kinds
+from ae_core.spec.presets import PRESETS
+from parity_tests.cases import CASES, ROWS, covering, own_kinds
 from parity_tests.gates.order import ENGINES
 from parity_tests.oracle import layers_of, without_oracle
 from parity_tests.oracle.linear import Linear
@@ -46,6 +47,22 @@ def test_no_bias_before_a_norm(twin):
     """Its true gradient would be 0, and Adam would turn the rounding of it into full steps."""
     assert [name for name, spec in CASES.items() if biased(twin, spec)] == []
     assert {name for name, spec in CASES.items() if before_norms(spec)} == set(NORMED)
+
+
+@pytest.mark.quick
+def test_no_row_stands_in_for_a_preset():
+    assert len(CASES) == len(PRESETS) + len(ROWS)
+
+
+@pytest.mark.quick
+def test_rows_that_cover_the_table():
+    assert covering(lambda spec: ()) == ()
+    assert len(covering(lambda spec: ("all",))) == 1
+    chosen = covering(lambda spec: {part.kind for part in components_of(spec)})
+    assert {part.kind for name in chosen for part in components_of(CASES[name])} == {
+        part.kind for spec in CASES.values() for part in components_of(spec)
+    }
+    assert len(chosen) < len(CASES) / 3
 
 
 @pytest.mark.quick

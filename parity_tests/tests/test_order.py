@@ -17,7 +17,7 @@ from ae_core.spec.component import NoiseSite
 from ae_core.training.initial import initial_weights
 from ae_core.training.steps import make_steps
 from parity_tests.batches import noise_of, one_step
-from parity_tests.cases import CASES, images_of
+from parity_tests.cases import CASES, covering, images_of
 from parity_tests.gates import order
 from parity_tests.gates.order import ENGINES, EXACT, NORMAL_LIMIT, Received, check_order, predicted, recorded
 
@@ -46,6 +46,20 @@ def failed(checks):
 def test_order(name, hold):
     """Over epoch borders, with a shorter last batch, and after resuming at every step."""
     hold(check_order(SPECS[name], images_of(SPECS[name], count=COUNT), 3))
+
+
+def fed(spec):
+    """What a step of training is fed, by what may go wrong with it."""
+    yield "learning rate", type(spec.training.schedule)
+    yield "batch", spec.couples_samples
+    yield from ((name, type(value)) for name, value in spec.coefficients.items())
+    yield from ((name, site.distribution) for name, site in spec.noise_sites.items())
+
+
+@pytest.mark.parametrize("name", covering(fed))
+def test_order_of_the_table(name, hold):
+    spec = CASES[name]
+    hold(check_order(spec, images_of(spec), 3, resume_at=(5,)))
 
 
 @pytest.mark.parametrize("twin", ENGINES)

@@ -72,6 +72,7 @@ def test_smooth_nets():
     assert not PRESETS["foster-ae"].is_smooth
     assert all(CASES[name].is_smooth for name in SMOOTH)
     assert CASES["dense linear"].backbone.activation == "relu"
+    assert set(SMOOTH) >= {"dense silu", "conv gelu_tanh", "residual blocks"}
 
 
 QUICK = 40
