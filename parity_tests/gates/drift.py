@@ -10,7 +10,7 @@ from ae_core.spec import Precision, Spec
 from parity_tests import oracle
 from parity_tests.batches import first_batch
 from parity_tests.capture import Captured, Start, capture_jax, capture_torch
-from parity_tests.check import Check, normwise
+from parity_tests.check import IDENTITY_LIMIT, Check, compare, normwise
 from parity_tests.gates.identity import weights_of, with_precision
 from parity_tests.twins import Pass, jax_pass, torch_pass
 
@@ -30,6 +30,7 @@ orders differ in how many partial sums they run in parallel, and √8 ≈ 3 is w
 gain over one.
 """
 CAPTURE = {"jax": capture_jax, "torch": capture_torch}
+PASSES = {"jax": jax_pass, "torch": torch_pass}
 
 
 class LayerDrift(NamedTuple):
@@ -75,7 +76,7 @@ def _drift_of(
     info = np.finfo(precision)
     x, dy = seen.x.astype(np.float64), seen.dy.astype(np.float64)
     y, (dx, gradients) = layer.forward(parameters, x), layer.backward(parameters, x, dy)
-    units = layer.units(parameters, x, dy, float(info.eps) / 2)
+    units = oracle.units_of(layer, parameters, x, dy, float(info.eps) / 2)
     parts = {"forward": (seen.y, y, units.output)}
     if seen.dx is not None:
         parts["input gradient"] = (seen.dx, dx, units.input_gradient)
@@ -120,6 +121,35 @@ def first_outlier(drifts: list[LayerDrift]) -> LayerDrift | None:
 
 
 def check_network(spec: Spec, images: Images, seed: int) -> list[Check]:
+    """Hold either twin's whole net to the oracle: in float64 to the limit of identity, in float32 beside the other's.
+
+    See `check_formulas` and `check_distances`.
+    """
+    return check_formulas(spec, images, seed) + check_distances(spec, images, seed)
+
+
+def check_formulas(spec: Spec, images: Images, seed: int) -> list[Check]:
+    """Hold either twin's whole net in float64 to the oracle: every module's output, loss term, gradient and state.
+
+    A formula that is wrong in both twins alike shows here, however well they agree: the limit is absolute. It is that
+    of identity, for the oracle rounds as either twin does. None where the oracle does not know the model.
+    """
+    if oracle.without_oracle(spec):
+        return []
+    start = start_of(spec, images, seed, "float64")
+    checks = []
+    for twin, run in PASSES.items():
+        own = run(*start)
+        right = oracle.run(*start, sides=own.taps)
+        for part in ("taps", "terms", "gradients", "state"):
+            pair = getattr(own, part), getattr(right, part)
+            if any(pair):
+                found = compare("float64 network", *pair, IDENTITY_LIMIT, "float64")
+                checks += [check._replace(place=f"{twin} {part} {check.place}") for check in found]
+    return checks
+
+
+def check_distances(spec: Spec, images: Images, seed: int) -> list[Check]:
     """Hold either twin's whole float32 net to three times the other's distance from the oracle.
 
     Three distances each: of all modules' outputs, of all gradients, and of the loss. Over many tensors the distance is
@@ -131,7 +161,7 @@ def check_network(spec: Spec, images: Images, seed: int) -> list[Check]:
     sides at a kink, and gradients are compared only where there are none.
     """
     start = start_of(spec, images, seed, "float32")
-    passes = {"jax": jax_pass(*start), "torch": torch_pass(*start)}
+    passes = {twin: run(*start) for twin, run in PASSES.items()}
     known = not oracle.without_oracle(spec)
     right: dict[str, oracle.Result | Pass]
     if known:

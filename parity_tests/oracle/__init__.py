@@ -14,12 +14,15 @@ of a number is √K·u·scale, and the limit is 2 units. All roundings are at mo
 at best, u/√3 in the mean, so that 2 units are more than 3 standard deviations even where all terms have one sign and
 their partial sums grow; where signs differ, errors are far below a unit. Up to K = 4 the second bound holds always.
 
+A layer that does not say what its units are has them counted by `rounding`, from the same rules.
+
 To first order in u: σ, in a norm, is a positive sum of exact squares up to terms in u², and is divided by as it is.
 """
 
 import parity_tests.oracle.conv
 import parity_tests.oracle.dense
 import parity_tests.oracle.residual  # noqa: F401 (each registers its kinds)
+from parity_tests.oracle.layer import Bounded as Bounded
 from parity_tests.oracle.layer import Layer as Layer
 from parity_tests.oracle.layer import Values as Values
 from parity_tests.oracle.model import Net as Net
@@ -29,3 +32,4 @@ from parity_tests.oracle.model import net_of as net_of
 from parity_tests.oracle.model import parameters_of as parameters_of
 from parity_tests.oracle.model import run as run
 from parity_tests.oracle.model import without_oracle as without_oracle
+from parity_tests.oracle.rounding import units_of as units_of

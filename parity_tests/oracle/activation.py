@@ -9,13 +9,7 @@ from scipy.special import erf, expit
 
 from ae_core import spec as specs
 from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
-
-ELEMENTARY = 8
-"""Roundings that an elementary function (exp, log, tanh, erf) counts for.
-
-It is a polynomial or a quotient of two, in which the last few roundings reach the result undamped: √8·2⁻²⁴ is 1.4 ulp,
-and twice that, the limit, within what vector mathematics libraries state (Intel's and SLEEF's: 1 to 4 ulp).
-"""
+from parity_tests.oracle.rounding import ELEMENTARY
 
 ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 """Coefficients of Abramowitz & Stegun (1964), eq. 7.1.26: erf(q) ≈ 1 − (Σ aᵢ·tⁱ)·exp(−q²), t = 1/(1 + 0.3275911·q).

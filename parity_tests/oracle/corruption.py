@@ -55,7 +55,7 @@ class Replaced:
 
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return x with the replaced pixels."""
-        return np.select([p["noise"] < self.black, p["noise"] > 1 - self.white], [0.0, 1.0], x)
+        return np.where(p["noise"] < self.black, 0.0, np.where(p["noise"] > 1 - self.white, 1.0, x))
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return dy where x was kept."""

@@ -23,7 +23,7 @@ class Values(NamedTuple):
 
 @runtime_checkable
 class Layer(Protocol):
-    """A pure function of parameters and input; images are [B, H, W, C]."""
+    """A pure function of parameters and input; images are [B, H, W, C]. Nothing more is asked of a new one."""
 
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return the output y."""
@@ -32,6 +32,11 @@ class Layer(Protocol):
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return the gradients of Σ dy·y by x and by every parameter."""
         ...
+
+
+@runtime_checkable
+class Bounded(Layer, Protocol):
+    """A layer that says itself what rounding may do; that of any other is counted, see `rounding`."""
 
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return how far rounding to unit roundoff ``u`` moves each number of output and gradients; see `oracle`."""

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit
 
 from ae_core.spec import BernoulliLikelihood, GaussianLikelihood, Likelihood, Reduction, missing
-from parity_tests.oracle.activation import ELEMENTARY
 from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors, Values
+from parity_tests.oracle.rounding import ELEMENTARY
 
 
 @singledispatch
@@ -34,7 +34,7 @@ class Bernoulli:
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return the mean cross-entropy; log(1 + exp(l)) = max(l, 0) + log(1 + exp(−|l|)) never overflows."""
         entropy = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))) - p["images"] * x
-        return np.array([entropy.sum() * _share(self.reduction, x)])
+        return (entropy.sum() * _share(self.reduction, x)).reshape(1)
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return (s(l) − x)·dy over the number of terms, s the logistic function."""
@@ -66,7 +66,7 @@ class Gaussian:
 
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return the mean squared distance over twice the variance."""
-        return np.array([((p["images"] - x) ** 2).sum() * _share(self.reduction, x) / (2 * self.variance)])
+        return (((p["images"] - x) ** 2).sum() * _share(self.reduction, x) / (2 * self.variance)).reshape(1)
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return (mean − images)·dy/variance over the number of terms."""

@@ -97,7 +97,7 @@ class _Strided(Bilinear):
 
     def scatter(self, w: Array, narrow: Array) -> Array:
         """Return wide[s·p + t − before] = Σ over p and t of narrow[p]·w[t]."""
-        seen = self._framed(np.zeros((len(narrow), *self.wide, w.shape[1])))
+        seen = self._framed(np.zeros_like(narrow, shape=(len(narrow), *self.wide, w.shape[1])))
         for t, r, view in self._views(seen, self.narrow):
             view += np.tensordot(narrow, w[:, :, t, r], 1)
         before = [self._before(side) for side in self.wide]
@@ -105,7 +105,7 @@ class _Strided(Bilinear):
 
     def correlate(self, wide: Array, narrow: Array) -> Array:
         """Return w[narrow channel, wide channel, t] = Σ over images and p of narrow[p]·wide[s·p + t − before]."""
-        w = np.empty((narrow.shape[-1], wide.shape[-1], self.kernel, self.kernel))
+        w = np.empty_like(wide, shape=(narrow.shape[-1], wide.shape[-1], self.kernel, self.kernel))
         for t, r, view in self._views(self._framed(wide), self.narrow):
             w[:, :, t, r] = np.tensordot(narrow, view, ((0, 1, 2), (0, 1, 2)))
         return w

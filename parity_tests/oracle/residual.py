@@ -7,11 +7,12 @@ import numpy as np
 
 from ae_core.spec import Spec
 from ae_core.spec.residual import ResidualBackbone
-from parity_tests.oracle.activation import ELEMENTARY, Activation
+from parity_tests.oracle.activation import Activation
 from parity_tests.oracle.backbone import layers_of_decoder, layers_of_encoder
 from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
 from parity_tests.oracle.linear import Conv, Linear
 from parity_tests.oracle.norm import GroupNorm
+from parity_tests.oracle.rounding import ELEMENTARY
 from parity_tests.oracle.tree import Chain, Fork, Leaf, Module, Node, Residual, Shape
 
 Side = tuple[int, int]
