@@ -15,6 +15,7 @@ def work() -> int:
         load_plugins((), twin)
     job, options = arguments[:1], arguments[1:]
     if job == ["mutation"]:
+        require_extras("sklearn")
         from parity_tests.faults.mutation import Mutation, run_mutation
 
         return run_mutation(parse(Mutation, f"{NAME} mutation", options))

@@ -1,5 +1,6 @@
-"""The mutation matrix: every fault, planted in one twin, has to be noticed by at least one gate.
+"""The mutation matrix: every fault, planted in one twin or in both, has to be noticed by at least one gate.
 
+A fault in both twins at once is put before what knows neither: the oracle, or a comparison with the outside.
 For each fault and gate the margin is the worst measured difference over its limit: above 1 the gate kills the fault.
 A gate that raises instead of measuring kills too, with an infinite margin.
 """
@@ -20,6 +21,7 @@ import ae_jax
 import ae_jax.engine
 import ae_torch
 import ae_torch.engine
+from ae_core.errors import UserError, nearest
 from ae_core.files.output import check_file, write_json
 from ae_core.spec import Spec
 from ae_core.system.environment import environment
@@ -27,8 +29,10 @@ from parity_tests.cases import CASES, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, compare
 from parity_tests.faults import FAULTS
 from parity_tests.faults.planting import Fault, planted
+from parity_tests.gates.drift import check_formulas
 from parity_tests.gates.identity import check_evaluation, check_forward, check_resumed, check_training, with_precision
 from parity_tests.gates.layers import SINGLE_LAYERS
+from parity_tests.gates.truth import TRUTHS
 from parity_tests.twins import one_thread
 
 Images = Float[np.ndarray, "N H W C"]
@@ -54,8 +58,12 @@ GATES: Mapping[str, Callable[[Spec, Images, int], list[Check]]] = {
 }
 """Every gate of a whole net by name: it returns its checks; a new one becomes a column of the matrix."""
 
-COLUMNS = ("layer", "start", "forward", "loss", "gradient", "state", "evaluation", "1 step", "20 steps", "resumed")
-"""Columns of the matrix: what the gates compared. A single layer is held to the first, a net to the others."""
+COLUMNS = (
+    *("layer", "start", "forward", "loss", "gradient", "state", "evaluation", "1 step", "20 steps", "resumed"),
+    *("oracle", "truth"),
+)
+"""Columns of the matrix: what the gates compared. A single layer is held to the first, a net to those that follow; with
+a fault in both twins a net is held to the oracle, and what is no net to a truth from outside."""
 
 
 class Row(NamedTuple):
@@ -73,10 +81,16 @@ class Row(NamedTuple):
         return [name for name, margin in self.margins.items() if not margin <= 1]
 
 
-def run_gates(case: str, seed: int = 0) -> dict[str, float]:
-    """Return the margin of every column on one case, or on a single layer, as things are."""
+def run_gates(case: str, seed: int = 0, both: bool = False) -> dict[str, float]:
+    """Return the margin of every column on one case, on a single layer or on a truth, as things are.
+
+    Args:
+        case: name of a row of `CASES`, `SINGLE_LAYERS` or `TRUTHS`.
+        seed: of weights, batch order and noise.
+        both: leave out comparisons between the twins, which cannot tell what is wrong in both.
+    """
     margins: dict[str, float] = {}
-    for gate, function in _gates(case, seed).items():
+    for gate, function in _gates(case, seed, both).items():
         try:
             with one_thread():
                 checks = function()
@@ -90,10 +104,14 @@ def run_gates(case: str, seed: int = 0) -> dict[str, float]:
     return {name: margins[name] for name in COLUMNS if name in margins}
 
 
-def _gates(case: str, seed: int) -> dict[str, Callable[[], list[Check]]]:
+def _gates(case: str, seed: int, both: bool) -> dict[str, Callable[[], list[Check]]]:
+    if case in TRUTHS:
+        return {"truth": TRUTHS[case]}
     if case in SINGLE_LAYERS:
         return {"layer": SINGLE_LAYERS[case]}
     spec = CASES[case]
+    if both:
+        return {"oracle": partial(check_formulas, spec, images_of(spec), seed)}
     return {name: partial(gate, spec, images_of(spec), seed) for name, gate in GATES.items()}
 
 
@@ -108,7 +126,7 @@ def _column(gate: str, check: Check | None) -> str:
 def run_fault(name: str, fault: Fault) -> Row:
     """Plant one fault and run every gate."""
     with planted(fault):
-        return Row(name, fault.twin, fault.case, run_gates(fault.case))
+        return Row(name, fault.twin, fault.case, run_gates(fault.case, both=fault.twin == "both"))
 
 
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:
@@ -137,6 +155,8 @@ def _cell(margin: float | None) -> str:
 class Mutation:
     """Plant every fault in turn and print which comparison notices it, and by how much."""
 
+    fault: tuple[str, ...] = ()
+    """Names of faults, or how they begin: no others are planted."""
     json: Path | None = None
     """JSON file for the matrix."""
     force: bool = False
@@ -147,12 +167,16 @@ def run_mutation(options: Mutation) -> int:
     """Print the matrix and return the exit status: 1 if a fault survives, else 0.
 
     Raises:
-        OutputError: the JSON file cannot be written; nothing has been run.
+        UserError: there is no such fault, or the JSON file cannot be written; nothing has been run.
     """
     if options.json is not None:
         check_file(options.json, (".json",), options.force)
-    items = track(FAULTS.items(), "planting faults", console=Console(stderr=True), transient=True)
-    rows = [run_fault(name, fault) for name, fault in items]
+    for wanted in options.fault:
+        if not any(name.startswith(wanted) for name in FAULTS):
+            raise UserError(f'--fault: there is none "{wanted}"; {nearest(wanted, FAULTS)}')
+    chosen = [name for name in FAULTS if name.startswith(options.fault or "")]
+    items = track(chosen, "planting faults", console=Console(stderr=True), transient=True)
+    rows = [run_fault(name, FAULTS[name]) for name in items]
     print(to_markdown(rows))
     survivors = [row.fault for row in rows if not row.killers]
     print(f"{len(rows)} faults, {len(rows) - len(survivors)} noticed; survivors: {', '.join(survivors) or 'none'}")

@@ -1,8 +1,8 @@
-"""Tools to plant a fault in one twin, by patching, and to take it out again without a trace."""
+"""Tools to plant a fault in one twin or in both, by patching, and to take it out again without a trace."""
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,12 +20,13 @@ Patch = tuple[Any, str, Any]
 
 
 class Fault(NamedTuple):
-    """One fault in one twin."""
+    """One fault in one twin, or in both at once."""
 
     twin: str
-    """``jax`` or ``torch``."""
+    """``jax``, ``torch`` or ``both``."""
     case: str
-    """The row of `parity_tests.cases.CASES`, or of `parity_tests.gates.layers.SINGLE_LAYERS`, on which it acts."""
+    """The row of `parity_tests.cases.CASES`, of `parity_tests.gates.layers.SINGLE_LAYERS` or, of a fault in both, of
+    `parity_tests.gates.truth.TRUTHS`, on which it acts."""
     patches: Callable[[], list[Patch]]
 
 
@@ -46,11 +47,25 @@ def in_both(
     return in_torch(name, case, torch_patches) | in_jax(name, case, jax_patches)
 
 
+def in_all(name: str, case: str, patches: Callable[[], list[Patch]]) -> dict[str, Fault]:
+    """Name a fault of both twins at once, or of `ae_core`, from which both have it."""
+    return {f"{name} (both)": Fault("both", case, patches)}
+
+
+def at_once(names: Iterable[str], faults: Mapping[str, Fault]) -> dict[str, Fault]:
+    """Name faults that either twin may have, as `in_both` has named them, in both at once."""
+    found: dict[str, Fault] = {}
+    for name in names:
+        pair = faults[f"{name} (torch)"], faults[f"{name} (jax)"]
+        found |= in_all(name, pair[0].case, lambda pair=pair: [*pair[0].patches(), *pair[1].patches()])
+    return found
+
+
 @contextmanager
 def planted(fault: Fault) -> Iterator[None]:
     """Plant a fault for a while. What was compiled without it is forgotten before, and what with it, after."""
     with ExitStack() as stack:
-        if fault.twin == "jax":
+        if fault.twin != "torch":
             _forget()
             stack.callback(_forget)
         for target, name, value in fault.patches():
@@ -60,7 +75,7 @@ def planted(fault: Fault) -> Iterator[None]:
 
 def _forget() -> None:
     compiled_pass.cache_clear()
-    for module in [module for name, module in sys.modules.items() if name.startswith("ae_jax.")]:
+    for module in [module for name, module in sys.modules.items() if name.startswith(("ae_jax.", "ae_core."))]:
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()

@@ -69,11 +69,10 @@ def products() -> dict[str, str]:
 
 
 def check_pinned(case: str, seed: int = 0, steps: int = 1000) -> list[Check]:
-    """Hold a case to the float32 gates, where the twins run: layers, a preset as a whole, a smooth net's trajectory."""
+    """Hold a case to the float32 gates, where the twins run: layers, the whole net, a smooth net's trajectory."""
     spec = CASES[case]
     checks = check_layers(spec, images_of(spec), seed, "float32")
-    if case in PRESETS:
-        checks += check_network(spec, images_of(spec), seed)
+    checks += check_network(spec, images_of(spec), seed)
     if case in SMOOTH:
         spec, count = in_batches(spec, 8)
         checks += check_trajectory(spec, images_of(spec, count=count), seed, steps, "float32")

@@ -32,11 +32,13 @@ from parity_tests.twins import compiled_pass
 
 pytestmark = pytest.mark.quick
 STEPS = 20
+NETWORK = {"float32 layer", "float64 network", "float32 network"}
+"""Names of the checks of every case."""
 
 
 @pytest.mark.parametrize(
     ("case", "gates"),
-    [("dense-digits", {"float32 layer", "float32 network"}), ("dense silu", {"float32 layer", "trajectory"})],
+    [("dense-digits", NETWORK), ("dense silu", NETWORK | {"trajectory"})],
 )
 def test_every_gate_that_applies_passes(case, gates, hold):
     checks = check_pinned(case, 0, STEPS)
@@ -49,10 +51,10 @@ def test_every_gate_that_applies_passes(case, gates, hold):
 def test_each_gate_can_fail(twin):
     with planted(FAULTS[f"sum over pixels for mean ({twin})"]):
         failed = {check.name for check in check_pinned("dense-digits", 0, STEPS) if not check.passed}
-    assert failed == {"float32 layer", "float32 network"}
+    assert failed == NETWORK
     with planted(FAULTS[f"KL without its half ({twin})"]):
         failed = {check.name for check in check_pinned("dense silu", 0, STEPS) if not check.passed}
-    assert failed == {"float32 layer", "trajectory"}
+    assert failed == NETWORK | {"trajectory"}
 
 
 def products_in(function, *arguments):

@@ -10,16 +10,27 @@ import numpy as np
 import pytest
 
 import ae_jax.model.norm
+import ae_torch
 import ae_torch.model.norm
 from ae_core.commands.shell import parse, run_program
 from ae_core.errors import UserError
+from ae_core.files.weights import is_state
 from ae_core.spec import DenseBackbone, GaussianBottleneck, LayerNorm, Spec, Training, spec_to_json
-from ae_core.spec.presets import PRESETS
 from parity_tests import report
-from parity_tests.cases import CASES, images_of
+from parity_tests.cases import CASES, covering, images_of
+from parity_tests.faults import FAULTS
 from parity_tests.faults.planting import Fault, planted
 from parity_tests.gates import drift
-from parity_tests.gates.drift import check_layers, check_network, checks_of, first_outlier, layer_drift, start_of
+from parity_tests.gates.drift import (
+    check_distances,
+    check_formulas,
+    check_layers,
+    check_network,
+    checks_of,
+    first_outlier,
+    layer_drift,
+    start_of,
+)
 from parity_tests.oracle import layers_of
 from parity_tests.report import Report, run_report
 
@@ -41,17 +52,35 @@ def test_layers_are_within_the_bound(name, hold):
     hold(checks)
 
 
-@pytest.mark.parametrize("name", rows(["dense group norm", "conv gelu_erf"]))
+def parts_of(spec):
+    return {(type(layer), getattr(layer, "name", "")) for layer in layers_of(spec).values()}
+
+
+@pytest.mark.parametrize("name", rows(covering(parts_of)))
 def test_layers_are_within_the_bound_in_float64(name, hold):
     spec = CASES[name]
     hold(check_layers(spec, images_of(spec), 1, "float64"))
 
 
+@pytest.mark.parametrize("name", rows(CASES))
+def test_whole_nets_are_the_oracle_and_equally_far_from_it(name, hold):
+    spec = CASES[name]
+    checks = check_network(spec, images_of(spec), 2)
+    assert {check.name for check in checks} == {"float64 network", "float32 network"}
+    stateful = {check.place.split()[0] for check in checks if check.place.split()[1] == "state"}
+    assert stateful == ({"jax", "torch"} if any(map(is_state, ae_torch.build(spec).shapes)) else set())
+    hold(checks)
+
+
 @pytest.mark.quick
-@pytest.mark.parametrize("name", PRESETS)
-def test_whole_nets_are_equally_far_from_the_oracle(name, hold):
-    spec = CASES[name]  # the preset, with a batch that a laptop can afford
-    hold(check_network(spec, images_of(spec), 2))
+def test_what_is_wrong_in_both_twins_shows():
+    """The two agree, and are as far from the oracle as each other."""
+    spec = CASES["dense vae"]
+    with planted(FAULTS["variance for standard deviation (both)"]):
+        assert all(check.passed for check in check_distances(spec, images_of(spec), 0))
+        failed = {check.place for check in check_formulas(spec, images_of(spec), 0) if not check.passed}
+    assert failed >= {f"{twin} {place}" for twin in ("jax", "torch") for place in ("taps decoder", "terms loss")}
+    assert not {place for place in failed if "encoder" in place and "taps" in place}
 
 
 def wrong_eps(twin, eps, hits):
@@ -104,7 +133,7 @@ def test_network_notices_a_wrong_eps(twin):
     assert all(check.passed for check in check_network(spec, images, 0))
     with planted(wrong_eps(twin, 1e-6, [])):
         failed = {check.place for check in check_network(spec, images, 0) if not check.passed}
-    assert {f"{twin} forward", f"{twin} gradient"} <= failed
+    assert {f"{twin} forward", f"{twin} gradient", f"{twin} taps encoder.blocks.2.norm"} <= failed
     assert all(place.startswith(twin) for place in failed)
 
 

@@ -1,4 +1,4 @@
-"""Every planted fault is noticed; the README's matrix says by what, and by how much."""
+"""Every planted fault is noticed, in one twin or in both; the README's matrix says by what, and by how much."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ae_core.commands.shell import run_program
 from parity_tests.faults import FAULTS
-from parity_tests.faults.mutation import COLUMNS, Row, run_fault, run_gates, to_json, to_markdown
+from parity_tests.faults.mutation import (
+    COLUMNS,
+    Mutation,
+    Row,
+    run_fault,
+    run_gates,
+    run_mutation,
+    to_json,
+    to_markdown,
+)
 from parity_tests.faults.planting import Fault
 from parity_tests.gates.layers import SINGLE_LAYERS
 
@@ -20,7 +30,7 @@ MARGIN = 100
 
 
 def readme_rows():
-    lines = re.findall(r"^\| (.+ \((?:jax|torch)\)) \| (.*) \|$", README, re.MULTILINE)
+    lines = re.findall(r"^\| (.+ \((?:jax|torch|both)\)) \| (.*) \|$", README, re.MULTILINE)
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in lines}
 
 
@@ -46,12 +56,12 @@ def test_fault_is_killed(name):
 
 def test_readme_has_exactly_these_faults():
     assert list(readme_rows()) == list(FAULTS)
-    assert len(FAULTS) >= 95
+    assert len(FAULTS) >= 174
     assert f"{len(FAULTS)} faults" in README
 
 
-def test_both_twins_are_hurt():
-    for twin in ("jax", "torch"):
+def test_either_twin_and_both_are_hurt():
+    for twin in ("jax", "torch", "both"):
         assert sum(fault.twin == twin for fault in FAULTS.values()) >= 20
 
 
@@ -63,7 +73,10 @@ def test_healthy_twins_pass_every_column(case):
     if case in SINGLE_LAYERS:
         assert set(margins) == {"layer"}
     else:
-        assert set(COLUMNS) - set(margins) <= {"layer", "state"}
+        assert set(COLUMNS) - set(margins) <= {"layer", "state", "oracle", "truth"}
+    both = run_gates(case, both=True)
+    assert set(both) == ({"layer"} if case in SINGLE_LAYERS else {"oracle"})
+    assert all(margin <= 1 for margin in both.values())
 
 
 def test_a_fault_that_does_nothing_survives():
@@ -83,7 +96,21 @@ def test_a_twin_that_breaks_down_is_killed():
     assert "20 steps" in row.killers
 
 
+def test_one_fault_alone(capsys):
+    assert run_mutation(Mutation(("walk at an uneven pace", "one principal axis"))) == 0
+    text = capsys.readouterr().out
+    assert "2 faults, 2 noticed; survivors: none" in text
+    assert "| one principal axis less (both) |" in text
+
+
+def test_an_unknown_fault_is_one_line(capsys):
+    assert run_program("mutation", lambda: run_mutation(Mutation(("walk at an even pace",)))) == 2
+    error = capsys.readouterr().err
+    assert '--fault: there is none "walk at an even pace"; did you mean "walk at an uneven pace (both)"?' in error
+    assert error.count("\n") == 1
+
+
 def test_formats():
     rows = [Row("f (jax)", "jax", "c", {"forward": 3e4, "loss": 0.5, "20 steps": float("inf")})]
-    assert to_markdown(rows).splitlines()[-1] == "| f (jax) |  |  | 10^4 | · |  |  |  |  | ∞ |  |"
+    assert to_markdown(rows).splitlines()[-1] == "| f (jax) |  |  | 10^4 | · |  |  |  |  | ∞ |  |  |  |"
     assert to_json(rows)[0]["killers"] == ["forward", "20 steps"]

@@ -9,22 +9,17 @@ import pytest
 from scipy import integrate, signal, stats
 
 from ae_core.errors import MissingError
-from ae_core.files.weights import is_state
 from ae_core.spec import Backbone
 from ae_core.spec.geometry import crops, pads
 from parity_tests import oracle
-from parity_tests.batches import first_batch
 from parity_tests.cases import CASES, images_of
-from parity_tests.check import IDENTITY_LIMIT, compare
-from parity_tests.gates.drift import check_layers
-from parity_tests.gates.identity import weights_of, with_precision
+from parity_tests.gates.drift import check_formulas, check_layers
 from parity_tests.oracle.activation import Activation
 from parity_tests.oracle.bottleneck import GaussianCode
 from parity_tests.oracle.likelihood import Bernoulli, Gaussian
 from parity_tests.oracle.linear import Conv, ConvTranspose, Linear
 from parity_tests.oracle.norm import BatchNorm, GroupNorm, LayerNorm
 from parity_tests.oracle.tree import Chain, Flow, Fork, Leaf, Module, Replay, Residual, Shape, Tape, forward
-from parity_tests.twins import jax_pass, torch_pass
 
 CONV = [(k, s, p) for p in ("same", "torch") for k in (1, 2, 3, 4, 5) for s in (1, 2, 3) if p == "same" or k % 2]
 ACTIVATIONS = ["relu", "leaky_relu", "silu", "gelu_erf", "gelu_tanh"]
@@ -364,18 +359,4 @@ def test_what_has_no_oracle_is_named():
     with pytest.raises(MissingError, match=message):
         oracle.layers_of(spec)
     assert check_layers(spec, images_of(spec), 0, "float32") == []
-
-
-@pytest.mark.usefixtures("unoptimised")
-@pytest.mark.parametrize("name", CASES)
-def test_whole_oracle_is_both_twins(name, hold):
-    spec = with_precision(CASES[name], "float64")
-    batch, tensors = first_batch(spec, images_of(spec), 3), weights_of(spec, 3)
-    right = oracle.run(spec, tensors, *batch)
-    assert bool(right.state) == any(is_state(tensor) for tensor in tensors)
-    for run in (jax_pass, torch_pass):
-        twin = run(spec, tensors, *batch)
-        for field in ("taps", "terms", "gradients", "state"):
-            if getattr(twin, field) or getattr(right, field):
-                pair = getattr(twin, field), getattr(right, field)
-                hold(compare(f"{run.__name__} {field}", *pair, IDENTITY_LIMIT, "float64"))
+    assert check_formulas(spec, images_of(spec), 0) == []
