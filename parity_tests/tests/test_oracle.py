@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, signal, stats
 
+import ae_torch.model.norm
 from ae_core.errors import MissingError
 from ae_core.spec import Backbone
 from ae_core.spec.geometry import crops, pads
@@ -244,6 +246,32 @@ def test_every_number_has_a_unit(name):
         assert unit.shape == right.shape
         # nothing is known better than to one rounding of half the number itself, or it is exactly zero
         assert (unit >= 2**-25 * np.abs(right)).all()
+
+
+@pytest.mark.quick
+def test_equal_numbers_round_alike():
+    x = np.array([[1.0, 1, 2, 3, 3, 3], [5, 4, 3, 2, 1, 0], [7, 7, 7, 7, 7, 7]])
+    assert LayerNorm(1e-3)._alike(x).tolist() == [[14.0] * 6, [6.0] * 6, [36.0] * 6]
+    assert BatchNorm(1e-3, 0.1)._alike(np.array([[1.0, 2], [1, 3], [4, 2], [1, 2]])).tolist() == [[10.0, 10.0]] * 4
+    images = np.stack([np.zeros((2, 2, 4)), np.arange(16.0).reshape(2, 2, 4)])
+    groups = GroupNorm(1e-3, 2)._alike(images)
+    assert (groups[0] == 64).all()
+    assert (groups[1] == 8).all()
+
+
+@pytest.mark.quick
+def test_even_ground_is_within_the_units_of_a_group_norm():
+    """As behind a can: PyTorch sums 2,048 numbers, of which two make up most, and squares them before they cancel."""
+    rng = np.random.default_rng(12)
+    x = np.broadcast_to(rng.uniform(0.05, 0.1, 16), (3, 32, 32, 16)).astype(np.float32)
+    x[1:, 12:20, 8:16] += rng.standard_normal((2, 8, 8, 16)).astype(np.float32)
+    module, layer = ae_torch.model.norm.GroupNorm(16, 8, 1e-5), GroupNorm(1e-5, 8)
+    y = module(torch.from_numpy(x).movedim(-1, 1)).movedim(1, -1).detach().numpy()
+    p, wide = {"weight": np.ones(16), "bias": np.zeros(16)}, x.astype(np.float64)
+    away, units = np.abs(y - layer.forward(p, wide)), layer.units(p, wide, np.ones(x.shape), 2**-24).output
+    assert (away <= 2 * units).all()
+    independent = np.sqrt((2048 + 8) / (layer._alike(wide) + 8)) * units / (1 + layer.lost_by_squares(wide))
+    assert (away > 2 * independent).any()
 
 
 LEAVES = {
