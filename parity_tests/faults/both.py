@@ -43,8 +43,9 @@ def _squared(code: Any) -> Any:
 
 
 def _variances() -> list[Patch]:
-    heads = (ae_torch.model.bottleneck.GaussianHead, "forward"), (ae_jax.model.bottleneck.GaussianHead, "__call__")
-    return [part for head in heads for part in after(*head, lambda code, *a: _squared(code))]
+    torch_head, jax_head = ae_torch.model.bottleneck.GaussianHead, ae_jax.model.bottleneck.GaussianHead
+    change = lambda code, *a: _squared(code)  # noqa: E731
+    return after(torch_head, "forward", change) + after(jax_head, "__call__", change)
 
 
 TOGETHER: dict[str, Fault] = {

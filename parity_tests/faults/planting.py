@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -57,8 +58,12 @@ def at_once(names: Iterable[str], faults: Mapping[str, Fault]) -> dict[str, Faul
     found: dict[str, Fault] = {}
     for name in names:
         pair = faults[f"{name} (torch)"], faults[f"{name} (jax)"]
-        found |= in_all(name, pair[0].case, lambda pair=pair: [*pair[0].patches(), *pair[1].patches()])
+        found |= in_all(name, pair[0].case, partial(_joined, *pair))
     return found
+
+
+def _joined(one: Fault, other: Fault) -> list[Patch]:
+    return [*one.patches(), *other.patches()]
 
 
 @contextmanager

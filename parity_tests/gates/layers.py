@@ -250,7 +250,7 @@ def _bottlenecks() -> dict[str, tuple[Bottleneck, tuple[int, ...], dict[str, tup
 
 def _likelihoods() -> dict[str, Likelihood]:
     """Return every kind of the table, as its last row there has it, with either reduction."""
-    kinds = {spec.likelihood.kind: spec.likelihood for spec in CASES.values()}
+    kinds: dict[str, Any] = {spec.likelihood.kind: spec.likelihood for spec in CASES.values()}
     reductions = get_args(Reduction)
     return {
         f"{kind}, {reduction}": replace(part, reduction=reduction) if hasattr(part, "reduction") else part

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,7 @@ def check_noise() -> list[Check]:
         for name, found in _words(counter, key).items():
             checks.append(_held(f"{name}, published words {i + 1}", found, words))
     chosen, shape = (5, 7), (6, 8)
-    draws = {kind: _draws(NoiseSite(shape, kind), chosen) for kind in ("uniform", "normal")}  # type: ignore[arg-type]
+    draws = {kind: _draws(NoiseSite(shape, kind), chosen) for kind in ("uniform", "normal")}
     for name in draws["normal"]:
         u, v = draws["uniform"][name].reshape(4, 2, -1).swapaxes(0, 1)
         right = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
@@ -168,7 +168,7 @@ def check_noise() -> list[Check]:
 
 def _words(counter: tuple[int, ...], key: tuple[int, int]) -> dict[str, list[int]]:
     unsigned = tuple(np.array([word], np.uint64) for word in counter)
-    found = {
+    found: dict[str, Any] = {
         "NumPy": ae_core.noise.philox(unsigned, key),
         "JAX": ae_jax.noise.philox(tuple(jnp.asarray(word, jnp.uint32) for word in unsigned), key),
         "PyTorch": ae_torch.noise.philox(tuple(torch.from_numpy(word.astype(np.int64)) for word in unsigned), key),

@@ -48,7 +48,7 @@ class Parts(NamedTuple):
     terms: Any
 
     @property
-    def count(self) -> np.ndarray:
+    def number(self) -> np.ndarray:
         """K, the roundings that reach the number."""
         return np.asarray(self.roundings + np.maximum(self.terms - 1, 0))
 
@@ -127,8 +127,8 @@ def counted_units(layer: Layer, p: Mapping[str, np.ndarray], x: np.ndarray, dy: 
         found = _lifted(result)
         if finite and np.isnan(found.value).any():
             raise _Unknown("what NumPy does unasked, as np.array([x.sum()]) for x.sum().reshape(1),")
-        scale = np.where(found.count > 0, found.scale, 0.0)
-        return np.asarray(np.sqrt(found.count) * u * scale)
+        scale = np.where(found.number > 0, found.scale, 0.0)
+        return np.asarray(np.sqrt(found.number) * u * scale)
 
     try:
         with np.errstate(all="ignore"):
@@ -230,16 +230,16 @@ def _sum_of(operation: Callable[..., Any]) -> Callable[[Parts, Parts], Parts]:
 
 def _binary(a: Parts) -> Any:
     """Return 1 for exact powers of two, by which a product or quotient is exact."""
-    return (np.abs(np.frexp(a.value)[0]) == 0.5) & (a.count == 0)
+    return (np.abs(np.frexp(a.value)[0]) == 0.5) & (a.number == 0)
 
 
 def _product(a: Parts, b: Parts) -> Parts:
     rounds = ~(_binary(a) | _binary(b))
-    return _made(a.value * b.value, a.scale * b.scale, a.count + b.count + rounds)
+    return _made(a.value * b.value, a.scale * b.scale, a.number + b.number + rounds)
 
 
 def _quotient(a: Parts, b: Parts) -> Parts:
-    return _made(a.value / b.value, a.scale * b.scale / b.value**2, a.count + b.count + ~_binary(b))
+    return _made(a.value / b.value, a.scale * b.scale / b.value**2, a.number + b.number + ~_binary(b))
 
 
 def _power(a: Parts, b: Parts) -> Parts:
@@ -259,20 +259,20 @@ def _made_by(
         y = function(a.value)
         # at exactly 0 a root's slope is infinite, and it is exact
         further = np.where(a.scale > 0, np.abs(slope(a.value, y)) * a.scale, 0.0)
-        return _made(y, np.abs(y) + further, a.count + roundings)
+        return _made(y, np.abs(y) + further, a.number + roundings)
 
     return rule
 
 
 def _log_add(a: Parts, b: Parts) -> Parts:
     y = np.logaddexp(a.value, b.value)  # a maximum, a difference, exp, log and a sum
-    return _made(y, np.abs(y) + a.scale + b.scale, np.maximum(a.count, b.count) + 2 * ELEMENTARY + 2)
+    return _made(y, np.abs(y) + a.scale + b.scale, np.maximum(a.number, b.number) + 2 * ELEMENTARY + 2)
 
 
 def _extreme(operation: Callable[..., Any]) -> Callable[[Parts, Parts], Parts]:
     def rule(a: Parts, b: Parts) -> Parts:
         value = operation(a.value, b.value)
-        scale, count = np.maximum(a.scale, b.scale), np.maximum(a.count, b.count)
+        scale, count = np.maximum(a.scale, b.scale), np.maximum(a.number, b.number)
         return _made(value, np.where(count > 0, scale, np.abs(value)), count)
 
     return rule
@@ -290,7 +290,7 @@ def _total(a: Parts, axis: Any = None, keepdims: bool = False) -> Parts:
 def _furthest(name: str) -> Callable[..., Parts]:
     def rule(a: Parts, axis: Any = None, keepdims: bool = False) -> Parts:
         over = {"axis": axis, "keepdims": keepdims}
-        value, scale, count = getattr(a.value, name)(**over), a.scale.max(**over), a.count.max(**over)
+        value, scale, count = getattr(a.value, name)(**over), a.scale.max(**over), a.number.max(**over)
         return _made(value, np.where(count > 0, scale, np.abs(value)), count)
 
     return rule
@@ -300,7 +300,7 @@ def _multilinear(function: Callable[..., Any], *operands: Any) -> Parts:
     """Return a sum of products of one number from each operand."""
     each = [_lifted(operand) for operand in operands]
     there = [(parts.scale > 0).astype(np.float64) for parts in each]
-    roundings = sum(parts.count.max(initial=0.0) for parts in each) + len(each) - 1
+    roundings = sum(parts.number.max(initial=0.0) for parts in each) + len(each) - 1
     terms = function(*there)
     return Parts(
         function(*(parts.value for parts in each)),

@@ -4,9 +4,11 @@ import json
 import shutil
 import tomllib
 from dataclasses import fields, replace
+from importlib import import_module
 
 import numpy as np
 import pytest
+import torch
 
 import ae_jax
 import ae_jax.engine
@@ -27,11 +29,12 @@ from parity_tests import oracle
 from parity_tests.cases import images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
 from parity_tests.gates.drift import check_layers, check_network
-from parity_tests.gates.identity import check_identity, with_precision
+from parity_tests.gates.identity import check_forward, check_identity, with_precision
 from parity_tests.gates.order import check_order
 from parity_tests.gates.trajectory import check_trajectory, in_batches
 from parity_tests.report import Report, run_report
 from parity_tests.tests.outside import ATTENTION, TWINS, command, loaded
+from parity_tests.twins import compiled_pass
 
 NAME = "attention-digits"
 FLAGS = ("--plugin", ATTENTION, "--preset", NAME)
@@ -95,6 +98,30 @@ def test_no_oracle(name, hold):
     checks = check_network(spec, images_of(spec), 1)
     assert {check.place for check in checks} == {f"{t} {w}" for t in TWINS for w in ("forward", "gradient", "loss")}
     hold(checks)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_each_float32_twin_is_held_to_the_run_in_float64(twin, monkeypatch):
+    """Layer norms that are rounded to bfloat16 in one twin's float32 alone: nothing in float64 can tell."""
+    norm, name = import_module(f"twin_attention.{twin}").LayerNorm, "forward" if twin == "torch" else "__call__"
+    right = getattr(norm, name)
+
+    def rough(self, x):
+        y = right(self, x)
+        if twin == "torch":
+            return y.bfloat16().to(y.dtype) if y.dtype == torch.float32 else y
+        return y.astype("bfloat16").astype(y.dtype) if y.dtype == "float32" else y
+
+    spec = case("3 channels, vae")
+    monkeypatch.setattr(norm, name, rough)
+    compiled_pass.cache_clear()
+    try:
+        assert all(check.passed for check in check_forward(spec, images_of(spec), 1, IDENTITY_LIMIT, "float64"))
+        failed = {check.place for check in check_network(spec, images_of(spec), 1) if not check.passed}
+    finally:
+        compiled_pass.cache_clear()
+    assert failed >= {f"{twin} forward", f"{twin} gradient"}
+    assert all(place.startswith(twin) for place in failed)
 
 
 def test_order(hold):

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import ae_jax.engine
+import ae_jax.model.likelihood
 import ae_jax.optim
 import ae_torch
 import ae_torch.engine
+import ae_torch.model.likelihood
 import ae_torch.optim
 from ae_core.errors import MissingError, SpecError
 from ae_core.files.weights import load_weights, save_weights
@@ -45,11 +47,13 @@ from ae_core.training.steps import make_steps
 from ae_jax.execution.plan import Plan, divide
 from ae_torch.execution.variants import Variant
 from parity_tests import oracle
+from parity_tests.cases import CASES as CASES_OF_THE_TABLE
 from parity_tests.cases import images_of
 from parity_tests.check import IDENTITY_LIMIT, compare
-from parity_tests.gates.drift import check_layers
+from parity_tests.gates.drift import check_layers, check_network
 from parity_tests.gates.identity import check_identity, with_precision
 from parity_tests.gates.order import check_order
+from parity_tests.oracle.likelihood import layer_of_likelihood
 from parity_tests.tests.outside import PARTS, loaded
 
 ENGINES = {"jax": ae_jax.engine, "torch": ae_torch.engine}
@@ -122,6 +126,58 @@ def test_no_oracle(parts, name):
     own = {"centered": ("rms", "centered", "student_t", "uniform_noise"), "map": ("rms", "map", "uniform_noise")}
     assert oracle.without_oracle(spec) == (*own.get(name, ()), *(part.kind for part in spec.penalties))
     assert check_layers(spec, images_of(spec), 1, "float32") == []
+
+
+class CauchyTerm:
+    """Σ log(1 + (x − mean)²/scale²) of each image, in either twin."""
+
+    def __init__(self, log1p, scale):
+        self.log1p, self.scale = log1p, scale
+
+    def mean(self, output):
+        return output
+
+    def negative_log_likelihood(self, output, x):
+        return self.log1p(((x - output) / self.scale) ** 2).sum((1, 2, 3))
+
+
+class CauchyOracle:
+    """Its mean over the batch; no units."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def forward(self, p, x):
+        return (np.log1p(((p["images"] - x) / self.scale) ** 2).sum() / len(x)).reshape(1)
+
+    def backward(self, p, x, dy):
+        away = (x - p["images"]) / self.scale
+        return 2 * away / (1 + away**2) / self.scale * dy[0] / len(x), {}
+
+
+def test_an_oracle_needs_forward_and_backward_alone(unknown, hold):
+    @dataclass(frozen=True)
+    class Cauchy(Likelihood):
+        kind: ClassVar[str] = "cauchy"
+        scale: float = 0.3
+
+        @property
+        def coefficients(self):
+            return {"reconstruction": 1.0}
+
+    spec = replace(CASES_OF_THE_TABLE["dense silu"], likelihood=Cauchy())
+    ae_jax.model.likelihood.make_likelihood.register(Cauchy, lambda c: CauchyTerm(jax.numpy.log1p, c.scale))
+    ae_torch.model.likelihood.make_likelihood.register(Cauchy, lambda c: CauchyTerm(torch.log1p, c.scale))
+    assert oracle.without_oracle(spec) == ("cauchy",)
+    layer_of_likelihood.register(Cauchy, lambda c: CauchyOracle(c.scale))
+    assert oracle.without_oracle(spec) == ()
+    checks = check_layers(spec, images_of(spec), 1, "float32")
+    assert {check.place for check in checks} >= {f"{twin} loss {part}" for twin in ENGINES for part in PARTS_OF_A_LOSS}
+    hold(checks)
+    hold(check_network(spec, images_of(spec), 1))
+
+
+PARTS_OF_A_LOSS = ("forward", "input gradient")
 
 
 def test_order(parts, hold):
