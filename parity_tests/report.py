@@ -138,7 +138,7 @@ def _doing(gate: Gate, options: Report, no_oracle: bool) -> str:
         case "layers":
             return f"{options.precision}: each layer against the oracle"
         case "network":
-            return f"float32: the whole net against {'a twin in float64' if no_oracle else 'the oracle'}"
+            return f"the whole net against {'a twin in float64' if no_oracle else 'the oracle'}"
 
 
 def _inputs(options: Report) -> tuple[Spec, np.ndarray]:
