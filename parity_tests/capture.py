@@ -172,6 +172,7 @@ def _assemble(start: Start, net: Net, traces: _Traces) -> dict[str, Captured]:
     values, gradients, by_parameters, terms = traces
     constants = {name: parameters_of(name, *start[1:]) for name in net.layers}
     coming = flows(net, constants, values, images)
+    looked_at = {net.code.fields[t.source] for t in net.penalties.values() if t.source in net.code.fields}
     layers = {}
     for leaf in net.leaves:
         name, shown, own = leaf.name, leaf.shown, f"{leaf.name}."
@@ -181,8 +182,9 @@ def _assemble(start: Start, net: Net, traces: _Traces) -> dict[str, Captured]:
             layers[name] = Captured(x, values[name], gradients[name], dx, by_own)
             continue
         x, ends = coming[name]
-        # nobody takes a gradient by images
-        by_input = np.concatenate([gradients[end] for end in ends], -1) if ends else None
+        # nobody takes a gradient by images, and where a penalty looks at a value too, its gradient is the sum of both
+        apart = ends and not looked_at & set(ends)
+        by_input = np.concatenate([gradients[end] for end in ends], -1) if apart else None
         layers[name] = Captured(x, values[shown], gradients[shown], by_input, {})
     if BOTTLENECK in layers:
         layers[BOTTLENECK] = _with_terms(spec, net, terms, layers[BOTTLENECK])

@@ -36,8 +36,9 @@ from ae_core.spec import (
     kinds,
     load_spec,
 )
-from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
+from ae_core.spec.penalty import L1, SparseKL
 from ae_core.spec.presets import PRESETS, preset
 from ae_core.spec.schedule import Cyclical, Ramp
 
@@ -93,6 +94,27 @@ ROWS: dict[str, Spec] = {
     ),
     "dense topk": Spec((6, 5, 1), _DENSE, TopKBottleneck(6, 2), _BERNOULLI, training=_ADAM),
     "conv topk": Spec((12, 8, 3), _CONV, TopKBottleneck(5, 3), _GAUSSIAN, training=_SGD),
+    # Ng's sparse autoencoder: one layer of sigmoid units, which is the code
+    "dense sparse": Spec(
+        (6, 5, 1),
+        DenseBackbone(()),
+        SigmoidBottleneck(7),
+        GaussianLikelihood(variance=0.5, reduction="sum"),
+        training=_ADAM,
+        penalties=(SparseKL(3.0, 0.05),),
+    ),
+    "conv sparse, l1": Spec(
+        (12, 8, 3),
+        _CONV,
+        SigmoidBottleneck(4),
+        _BERNOULLI,
+        training=_SGD,
+        penalties=(SparseKL(Ramp(0.1, 0.9, 7), 0.6), L1(0.3)),
+    ),
+    # all images at once: the black one is in the first batch, and its code exactly at the penalty's kink
+    "dense l1": Spec(
+        (6, 5, 1), _DENSE, _PLAIN, _GAUSSIAN, training=replace(_ADAMW, batch_size=20), penalties=(L1(Cosine(1, 0.1)),)
+    ),
     "dense gaussian noise": Spec((6, 5, 1), _DENSE, _VAE, training=_ADAM, corruption=GaussianNoise(0.4)),
     "conv masking": Spec((12, 8, 3), _CONV, _PLAIN, _GAUSSIAN, training=_SGD, corruption=MaskingNoise(0.3)),
     "conv salt and pepper": Spec((12, 8, 1), _CONV, _VAE, training=_ADAMW, corruption=SaltAndPepper(0.2)),

@@ -45,8 +45,9 @@ from ae_core.spec import (
     Training,
     components_of,
 )
-from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
+from ae_core.spec.penalty import L1, SparseKL
 from ae_core.spec.schedule import Cyclical, Ramp
 from parity_tests.cases import images_of
 
@@ -219,6 +220,7 @@ BOTTLENECKS: tuple[st.SearchStrategy[Bottleneck], ...] = (
     st.builds(PlainBottleneck, _latents),
     st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0)),
     st.builds(GaussianBottleneck, _latents, _weights(1e-2, 10.0), _weights(1e-2, 1.0)),
+    st.builds(SigmoidBottleneck, _latents),
     _latents.flatmap(lambda latent: st.builds(TopKBottleneck, st.just(latent), st.integers(1, latent))),
 )
 
@@ -233,7 +235,18 @@ CORRUPTIONS: tuple[st.SearchStrategy[Corruption], ...] = (
     st.builds(MaskingNoise, st.floats(0.05, 0.9)),
     st.builds(SaltAndPepper, st.floats(0.05, 1.0)),
 )
-PENALTIES: tuple[st.SearchStrategy[Penalty], ...] = ()
+
+
+def _l1(backbone: Backbone, bottleneck: Bottleneck) -> st.SearchStrategy[Penalty] | None:
+    return st.builds(L1, _weights(1e-3, 1.0))
+
+
+def _sparse_kl(backbone: Backbone, bottleneck: Bottleneck) -> st.SearchStrategy[Penalty] | None:
+    return st.builds(SparseKL, _weights(1e-2, 10.0), st.floats(0.02, 0.9)) if bottleneck.has_rates else None
+
+
+PENALTIES: tuple[Callable[[Backbone, Bottleneck], st.SearchStrategy[Penalty] | None], ...] = (_l1, _sparse_kl)
+"""None where a penalty has nothing to say of such a model."""
 
 _moments = {
     "learning_rate": _number(1e-4, 1e-2),
@@ -266,7 +279,8 @@ def drawn_specs(draw: Draw) -> Drawn:
     least = -(-FEWEST // math.prod(backbone.feature_shape(shape)[:-1])) if couples else 1
     last, batch = draw(st.integers(least, least + 3)), draw(st.integers(least, least + 6))
     count = batch * draw(st.integers(0, 2)) + min(last, batch)
-    penalties = st.lists(st.one_of(*PENALTIES), max_size=2, unique_by=lambda part: part.kind)
+    fitting = [part for kind in PENALTIES if (part := kind(backbone, bottleneck)) is not None]
+    penalties = st.lists(st.one_of(*fitting), max_size=2, unique_by=lambda part: part.kind)
     spec = Spec(
         shape,
         backbone,
@@ -274,7 +288,7 @@ def drawn_specs(draw: Draw) -> Drawn:
         draw(st.one_of(*LIKELIHOODS)),
         draw(st.sampled_from(get_args(Initializer))),
         draw(_training(batch)),
-        draw(st.none() | st.one_of(*CORRUPTIONS)) if CORRUPTIONS else None,
-        tuple(draw(penalties)) if PENALTIES else (),
+        draw(st.none() | st.one_of(*CORRUPTIONS)),
+        tuple(draw(penalties)),
     )
     return Drawn(spec, count)

@@ -28,6 +28,11 @@ class Bottleneck(Component):
         """Whether a code is a distribution, N(mean, exp(logvar)): its twins' codes then have these two fields."""
         return False
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether the numbers of a code are rates in (0, 1): its twins' codes then have their ``logits`` too."""
+        return False
+
     def prior(self, latent_size: int) -> "Sampler | None":
         """Return the density that codes are drawn to in training, None where there is none."""
         return None
@@ -134,3 +139,33 @@ class TopKBottleneck(Bottleneck):
     def latent_shape(self, features: tuple[int, ...]) -> tuple[int, ...]:
         """Return one axis."""
         return (self.latent,)
+
+
+@dataclass(frozen=True)
+class SigmoidBottleneck(Bottleneck):
+    """A code of rates: z = 1/(1 + exp(−l)) in (0, 1), with logits l that are a linear function of the features.
+
+    With no hidden layer around it, it is the sparse autoencoder's one layer of sigmoid units.
+    Source: Ng (2011), "Sparse autoencoder", CS294A lecture notes, section 3.
+    """
+
+    kind: ClassVar[str] = "sigmoid"
+    latent: int
+    """Number of latent dimensions."""
+
+    def __post_init__(self) -> None:
+        check_integers("latent", (self.latent,), 1, MAX_CHANNELS)
+
+    def latent_shape(self, features: tuple[int, ...]) -> tuple[int, ...]:
+        """Return one axis."""
+        return (self.latent,)
+
+    @property
+    def has_rates(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def is_smooth(self) -> bool:
+        """True: of the sigmoid."""
+        return True

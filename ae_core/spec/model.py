@@ -91,6 +91,8 @@ class Spec:
         self.backbone.check_images(self.input_shape)
         features = self.backbone.feature_shape(self.input_shape)
         self.bottleneck.latent_shape(features)  # refuses features that it cannot take
+        for penalty in self.penalties:
+            penalty.check_spec(self)
         if "loss" in self.coefficients:
             raise SpecError(
                 'given a component with the coefficient "loss"; expected another name, for the sum has this one'

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from ae_core.errors import SpecError, nearest
 from ae_core.spec.backbone import ConvBackbone, DenseBackbone
-from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck, TopKBottleneck
+from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck, SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
+from ae_core.spec.penalty import SparseKL
 from ae_core.spec.residual import ResidualBackbone
 from ae_core.spec.schedule import Cosine, Ramp
 
@@ -58,6 +59,15 @@ PRESETS: dict[str, Spec] = {
         bottleneck=TopKBottleneck(latent=64, k=8),
         likelihood=BernoulliLikelihood(reduction="sum"),
         training=Training(Adam(learning_rate=1e-3), Cosine(), batch_size=64, epochs=20),
+    ),
+    # One layer of sigmoid units, as in Ng's notes; each is drawn to be on for a tenth of the images.
+    "sparse": Spec(
+        input_shape=(28, 28, 1),
+        backbone=DenseBackbone(hidden=()),
+        bottleneck=SigmoidBottleneck(latent=100),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=1e-2), Cosine(), batch_size=64, epochs=20),
+        penalties=(SparseKL(weight=15.0, rate=0.1),),
     ),
     # The encoder sees half of the pixels; the loss is against all of them.
     "denoising": Spec(

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
-from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_jax.model.layers import Linear
 from ae_jax.model.norm import Mask
 
@@ -149,3 +150,35 @@ class TopKHead(nn.Module):
 @make_bottleneck.register
 def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...], use_bias: bool = True) -> TopKHead:
     return TopKHead(math.prod(features), bottleneck.latent, bottleneck.k, use_bias)
+
+
+class SigmoidCode(NamedTuple):
+    """A code of rates in (0, 1)."""
+
+    logits: Float[Array, "B L"]
+    """log(z / (1 − z)), which says more of z near 0 and 1 than z itself does."""
+    z: Float[Array, "B L"]
+
+    def penalties(self, bottleneck: Bottleneck, coefficients: Coefficients) -> dict[str, Term]:
+        """Return no penalty."""
+        return {}
+
+
+class SigmoidHead(nn.Module):
+    """z = 1/(1 + exp(−logits)), logits = W·features + b. Source: Ng (2011), CS294A lecture notes, section 3."""
+
+    features: int
+    latent: int
+
+    def setup(self) -> None:
+        self.logits = Linear(self.features, self.latent)
+
+    def __call__(self, x: Float[Array, "B ..."], noise: Noise, mask: Mask | None = None) -> SigmoidCode:
+        logits = self.logits(x.reshape(x.shape[0], -1))
+        return SigmoidCode(logits, jax.nn.sigmoid(logits))
+
+
+@make_bottleneck.register
+def _sigmoid(bottleneck: SigmoidBottleneck, features: tuple[int, ...], use_bias: bool = True) -> SigmoidHead:
+    # no decoder takes away what a bias does to rates
+    return SigmoidHead(math.prod(features), bottleneck.latent)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, missing
-from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_torch.model.layers import Linear
 
 Coefficients = Mapping[str, float | Float[Tensor, ""]]
@@ -139,3 +139,33 @@ class TopKHead(nn.Module):
 @make_bottleneck.register
 def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...], use_bias: bool = True) -> TopKHead:
     return TopKHead(math.prod(features), bottleneck.latent, bottleneck.k, use_bias)
+
+
+class SigmoidCode(NamedTuple):
+    """A code of rates in (0, 1)."""
+
+    logits: Float[Tensor, "B L"]
+    """log(z / (1 − z)), which says more of z near 0 and 1 than z itself does."""
+    z: Float[Tensor, "B L"]
+
+    def penalties(self, bottleneck: Bottleneck, coefficients: Coefficients) -> dict[str, Term]:
+        """Return no penalty."""
+        return {}
+
+
+class SigmoidHead(nn.Module):
+    """z = 1/(1 + exp(−logits)), logits = W·features + b. Source: Ng (2011), CS294A lecture notes, section 3."""
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.logits = Linear(features, latent)
+
+    def forward(self, x: Float[Tensor, "B ..."], noise: Noise) -> SigmoidCode:
+        logits = self.logits(x.flatten(1))
+        return SigmoidCode(logits, torch.sigmoid(logits))
+
+
+@make_bottleneck.register
+def _sigmoid(bottleneck: SigmoidBottleneck, features: tuple[int, ...], use_bias: bool = True) -> SigmoidHead:
+    # no decoder takes away what a bias does to rates
+    return SigmoidHead(math.prod(features), bottleneck.latent)

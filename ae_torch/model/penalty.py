@@ -1,12 +1,16 @@
 """Penalties: further terms of the loss."""
 
+import math
 from functools import singledispatch
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from ae_core.spec import Penalty, missing
+from ae_core.spec.penalty import L1, SparseKL
 
 
 class Seen(NamedTuple):
@@ -28,3 +32,20 @@ def penalty(penalty: Penalty, seen: Seen) -> Float[Tensor, "..."]:
         MissingError: nothing is registered for this kind.
     """
     raise missing("ae_torch", "penalty", penalty)
+
+
+@penalty.register
+def _l1(penalty: L1, seen: Seen) -> Float[Tensor, " B"]:
+    z = seen.code.z.flatten(1)
+    return (z * torch.sign(z.detach())).sum(1)
+
+
+@penalty.register
+def _sparse_kl(penalty: SparseKL, seen: Seen) -> Float[Tensor, ""]:
+    def log_mean(logs: Float[Tensor, "B L"]) -> Float[Tensor, " L"]:
+        """Return the logarithm of a mean from logarithms, which is finite where the mean itself would round to 0."""
+        return torch.logsumexp(logs, 0) - math.log(len(logs))
+
+    rate, logits = penalty.rate, seen.code.logits
+    on, off = log_mean(F.logsigmoid(logits)), log_mean(F.logsigmoid(-logits))
+    return (rate * (math.log(rate) - on) + (1 - rate) * (math.log1p(-rate) - off)).sum()

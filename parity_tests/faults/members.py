@@ -1,4 +1,4 @@
-"""Faults in single kinds: TopK, corruptions, capacity, residual blocks."""
+"""Faults in single kinds: TopK, corruptions, capacity, penalties, residual blocks."""
 
 from typing import Any
 
@@ -21,6 +21,7 @@ _TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
     "dense capacity",
     "residual blocks",
 )
+_SPARSE, _L1 = "dense sparse", "dense l1"
 
 
 def _without_sign(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
@@ -30,6 +31,28 @@ def _without_sign(result: Any, code: Any, bottleneck: Any, coefficients: Any) ->
 
 def _unheeded(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
     return {"kl": (coefficients["capacity"], result["kl"][1]), "capacity": (None, result["capacity"][1])}
+
+
+def _divergence(p: Any, q: Any) -> Any:
+    log = torch.log if any(isinstance(rates, torch.Tensor) for rates in (p, q)) else jnp.log
+    return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+
+
+def _exchanged(result: Any, part: Any, seen: Any) -> Any:
+    return _divergence(seen.code.z.mean(0), part.rate).sum()
+
+
+def _of_each_sample(result: Any, part: Any, seen: Any) -> Any:
+    return _divergence(part.rate, seen.code.z).sum(1)
+
+
+def _averaged(result: Any, part: Any, seen: Any) -> Any:
+    return result / seen.code.z.shape[1]
+
+
+def _sloped(result: Any, part: Any, seen: Any) -> Any:
+    z = seen.code.z
+    return (torch.where(z >= 0, z, -z) if isinstance(z, torch.Tensor) else jnp.where(z >= 0, z, -z)).sum(1)
 
 
 def _roll(result: Any, axes: tuple[int, int]) -> Any:
@@ -72,6 +95,30 @@ MEMBERS: dict[str, Fault] = {
         _CAPACITY,
         lambda: after(_T.model.bottleneck.GaussianCode, "penalties", _unheeded),
         lambda: after(_J.model.bottleneck.GaussianCode, "penalties", _unheeded),
+    ),
+    **in_both(
+        "rates of each sample for those of the batch",
+        _SPARSE,
+        lambda: after(_T.model.autoencoder, "penalty", _of_each_sample),
+        lambda: after(_J.model.autoencoder, "penalty", _of_each_sample),
+    ),
+    **in_both(
+        "target and rate exchanged",
+        _SPARSE,
+        lambda: after(_T.model.autoencoder, "penalty", _exchanged),
+        lambda: after(_J.model.autoencoder, "penalty", _exchanged),
+    ),
+    **in_both(
+        "sparsity averaged over latent dimensions",
+        _SPARSE,
+        lambda: after(_T.model.autoencoder, "penalty", _averaged),
+        lambda: after(_J.model.autoencoder, "penalty", _averaged),
+    ),
+    **in_both(
+        "L1 with a slope at 0",
+        _L1,
+        lambda: after(_T.model.autoencoder, "penalty", _sloped),
+        lambda: after(_J.model.autoencoder, "penalty", _sloped),
     ),
     **in_both(
         "enlarged map shifted by a pixel",

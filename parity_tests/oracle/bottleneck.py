@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 
 import numpy as np
+from scipy.special import expit
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, Schedule, missing
-from ae_core.spec.bottleneck import TopKBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
 from parity_tests.oracle.linear import Linear
 from parity_tests.oracle.rounding import ELEMENTARY
@@ -162,3 +163,28 @@ class TopK:
 def _topk(bottleneck: TopKBottleneck, features: tuple[int, ...]) -> Code:
     sizes = Shape((math.prod(features),))
     return Code(Chain((sizes, Leaf(f"{NAME}.code", Linear()), Leaf(NAME, TopK(bottleneck.k), output=f"{NAME}:z"))))
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """y = 1/(1 + exp(−x))."""
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return the logistic function of x."""
+        return np.asarray(expit(x))
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return dy·y·(1 − y)."""
+        return dy * expit(x) * expit(-x), {}
+
+    def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
+        """Return √K·u·scale: an exp, a sum and a quotient, or a tanh at scale 1; 1 − y is known as well as y is."""
+        forward = math.sqrt(ELEMENTARY + 2) * u * np.ones_like(x)
+        return Values(forward, math.sqrt(2 * ELEMENTARY + 7) * u * np.abs(dy), {})
+
+
+@layers_of_bottleneck.register
+def _sigmoid(bottleneck: SigmoidBottleneck, features: tuple[int, ...]) -> Code:
+    logits = f"{NAME}.logits"
+    node = Chain((Shape((math.prod(features),)), Leaf(logits, Linear()), Leaf(NAME, Sigmoid(), output=f"{NAME}:z")))
+    return Code(node, fields={"logits": logits})

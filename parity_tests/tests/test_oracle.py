@@ -17,10 +17,11 @@ from parity_tests import oracle
 from parity_tests.cases import CASES, images_of
 from parity_tests.gates.drift import check_formulas, check_layers
 from parity_tests.oracle.activation import Activation
-from parity_tests.oracle.bottleneck import GaussianCode
+from parity_tests.oracle.bottleneck import GaussianCode, Sigmoid
 from parity_tests.oracle.likelihood import Bernoulli, Gaussian
 from parity_tests.oracle.linear import Conv, ConvTranspose, Linear
 from parity_tests.oracle.norm import BatchNorm, GroupNorm, LayerNorm
+from parity_tests.oracle.penalty import Absolute, RateDivergence
 from parity_tests.oracle.tree import Chain, Flow, Fork, Leaf, Module, Replay, Residual, Shape, Tape, forward
 
 CONV = [(k, s, p) for p in ("same", "torch") for k in (1, 2, 3, 4, 5) for s in (1, 2, 3) if p == "same" or k % 2]
@@ -180,6 +181,9 @@ GRADIENTS = {
     "bernoulli": (Bernoulli("mean"), {"images": (2, 3, 4, 1)}, (2, 3, 4, 1)),
     "gaussian": (Gaussian("sum", 0.3), {"images": (2, 3, 4, 1)}, (2, 3, 4, 1)),
     "code": (GaussianCode(), {"noise": (3, 2)}, (3, 4)),
+    "sigmoid": (Sigmoid(), {}, (3, 4)),
+    "l1": (Absolute(), {}, (3, 4)),
+    "divergence of rates": (RateDivergence(0.2), {}, (3, 4)),
 }
 
 
