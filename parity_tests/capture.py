@@ -66,6 +66,14 @@ def _watched(net: Net) -> tuple[set[str], set[str]]:
     return whole, whole | {leaf.shown for leaf in net.leaves if ":" not in leaf.shown} | {"encoder", "decoder"}
 
 
+def _weights(spec: Spec, net: Net) -> dict[str, float]:
+    """Return the coefficients of the loss whose gradient is taken.
+
+    What a penalty that calls the encoder adds to it comes from a pass of its own, and is no layer's; it is left out.
+    """
+    return {name: 0.0 if name in net.of_encoder else weight for name, weight in spec.last_coefficients.items()}
+
+
 def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> dict[str, Captured]:
     """Run the JAX twin, compiled as a whole, and return every layer's part by name.
 
@@ -82,6 +90,8 @@ def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> d
             values: dict[str, Any] = {}
 
             def see(name: str, value: Any) -> Any:
+                if name in values:  # a penalty calls the encoder again
+                    return value
                 values[name] = value + zeros[name] if name in zeros else value
                 return values[name]
 
@@ -97,7 +107,7 @@ def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> d
                 return see(name, result) if name in shown else result
 
             with linen.intercept_methods(intercept):
-                result = model.loss({**variables, "params": params}, x, eps)
+                result = model.loss({**variables, "params": params}, x, eps, _weights(spec, net))
             return result.total, (values, {"loss": result.total, **result.terms})
 
         params = variables["params"]
@@ -131,6 +141,8 @@ def capture_torch(spec: Spec, tensors: Tensors, images: Images, noise: Noise) ->
 
     def watch(name: str, module: torch.nn.Module) -> None:
         def forward(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            for handle in handles:  # a penalty may call the encoder again
+                handle.remove()
             if name in whole:
                 see(values, name, f"{name}:in", inputs[0])
             see(values, name, name, output)
@@ -140,14 +152,17 @@ def capture_torch(spec: Spec, tensors: Tensors, images: Images, noise: Noise) ->
                 see(gradients, name, f"{name}:in", by_input[0])
             see(gradients, name, name, by_output[0])
 
-        module.register_forward_hook(forward)
-        module.register_full_backward_hook(backward)
+        handles = module.register_forward_hook(forward), module.register_full_backward_hook(backward)
 
     def watch_images(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if "encoder:in" in values:
+            return
         see(values, "encoder", "encoder:in", inputs[0])
         inputs[0].register_hook(lambda gradient: see(gradients, "encoder", "encoder:in", gradient))
 
     def watch_code(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if f"{BOTTLENECK}:z" in values:
+            return
         for place, value in flat(BOTTLENECK, output):
             see(values, BOTTLENECK, place, value)
         output.z.register_hook(lambda gradient: see(gradients, BOTTLENECK, f"{BOTTLENECK}:z", gradient))
@@ -159,7 +174,8 @@ def capture_torch(spec: Spec, tensors: Tensors, images: Images, noise: Noise) ->
     model.bottleneck.register_forward_hook(watch_code)
     # a hook on the first layer sees no gradient by an input that wants none
     x = torch_tensor(spec, images).requires_grad_()
-    result = model.loss(x, {site: torch_tensor(spec, array) for site, array in noise.items()})
+    eps = {site: torch_tensor(spec, array) for site, array in noise.items()}
+    result = model.loss(x, eps, _weights(spec, net))
     result.total.backward()
     parameters = {name: p.grad.cpu().numpy() for name, p in model.named_parameters() if p.grad is not None}
     terms = {name: value.detach().cpu().numpy() for name, value in {"loss": result.total, **result.terms}.items()}

@@ -38,7 +38,7 @@ from ae_core.spec import (
 )
 from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
-from ae_core.spec.penalty import L1, SparseKL
+from ae_core.spec.penalty import L1, Contractive, SparseKL
 from ae_core.spec.presets import PRESETS, preset
 from ae_core.spec.schedule import Cyclical, Ramp
 
@@ -114,6 +114,21 @@ ROWS: dict[str, Spec] = {
     # all images at once: the black one is in the first batch, and its code exactly at the penalty's kink
     "dense l1": Spec(
         (6, 5, 1), _DENSE, _PLAIN, _GAUSSIAN, training=replace(_ADAMW, batch_size=20), penalties=(L1(Cosine(1, 0.1)),)
+    ),
+    "dense contractive": Spec(
+        (6, 5, 1), replace(_DENSE, activation="gelu_erf"), _PLAIN, training=_ADAM, penalties=(Contractive(0.3),)
+    ),
+    "dense contractive, noise": Spec(
+        (6, 5, 1),
+        replace(_DENSE, activation="silu", norm=LayerNorm(1e-3)),
+        GaussianBottleneck(3, 0.5, capacity=0.2),
+        _GAUSSIAN,
+        training=_ADAMW,
+        corruption=GaussianNoise(0.4),
+        penalties=(Contractive(Ramp(0.01, 0.1, 5)), L1(0.1)),
+    ),
+    "conv contractive": Spec(
+        (12, 8, 1), _CONV, SigmoidBottleneck(3), _BERNOULLI, training=_SGD, penalties=(Contractive(0.7),)
     ),
     "dense gaussian noise": Spec((6, 5, 1), _DENSE, _VAE, training=_ADAM, corruption=GaussianNoise(0.4)),
     "conv masking": Spec((12, 8, 3), _CONV, _PLAIN, _GAUSSIAN, training=_SGD, corruption=MaskingNoise(0.3)),

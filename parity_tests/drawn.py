@@ -47,7 +47,7 @@ from ae_core.spec import (
 )
 from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import GaussianNoise, MaskingNoise, SaltAndPepper
-from ae_core.spec.penalty import L1, SparseKL
+from ae_core.spec.penalty import L1, Contractive, SparseKL
 from ae_core.spec.schedule import Cyclical, Ramp
 from parity_tests.cases import images_of
 
@@ -245,7 +245,17 @@ def _sparse_kl(backbone: Backbone, bottleneck: Bottleneck) -> st.SearchStrategy[
     return st.builds(SparseKL, _weights(1e-2, 10.0), st.floats(0.02, 0.9)) if bottleneck.has_rates else None
 
 
-PENALTIES: tuple[Callable[[Backbone, Bottleneck], st.SearchStrategy[Penalty] | None], ...] = (_l1, _sparse_kl)
+def _contractive(backbone: Backbone, bottleneck: Bottleneck) -> st.SearchStrategy[Penalty] | None:
+    # after a normalisation the gradient of a slope is that of a second derivative, which grows by 1/eps
+    norms = any(isinstance(component, Norm) for component in components_of(backbone))
+    return None if norms else st.builds(Contractive, _weights(1e-3, 1.0))
+
+
+PENALTIES: tuple[Callable[[Backbone, Bottleneck], st.SearchStrategy[Penalty] | None], ...] = (
+    _l1,
+    _sparse_kl,
+    _contractive,
+)
 """None where a penalty has nothing to say of such a model."""
 
 _moments = {

@@ -133,7 +133,9 @@ def torch_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pa
 
     def tap(name: str) -> Callable[..., None]:
         def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            taps.update({place: outside(name, value.detach()) for place, value in flat(name, output)})
+            for place, value in flat(name, output):
+                if place not in taps:  # a penalty may call the encoder again
+                    taps[place] = outside(name, value.detach())
 
         return hook
 

@@ -93,6 +93,7 @@ class Spec:
         self.bottleneck.latent_shape(features)  # refuses features that it cannot take
         for penalty in self.penalties:
             penalty.check_spec(self)
+        _independent(self.penalties, (self.backbone, self.bottleneck))
         if "loss" in self.coefficients:
             raise SpecError(
                 'given a component with the coefficient "loss"; expected another name, for the sum has this one'
@@ -145,6 +146,16 @@ class Spec:
     def initial_values(self) -> Mapping[str, Initial]:
         """Where tensors start that do not start as their shape says; see `Component.initial_values`."""
         return {name: value for part in self.components for name, value in part.initial_values.items()}
+
+
+def _independent(penalties: tuple[Penalty, ...], parts: tuple[Component, ...]) -> None:
+    calling = [penalty for penalty in penalties if penalty.needs_encoder]
+    coupling = [component for component in components_of(parts) if component.couples_samples]
+    if calling and coupling:
+        raise SpecError(
+            f'penalties: given "{calling[0].kind}", which calls the encoder on one image at a time, with the '
+            f'{coupling[0].family} "{coupling[0].kind}", which couples samples; expected a model without it'
+        )
 
 
 def _unique(what: str, components: tuple[Component, ...], names_of: Any) -> None:

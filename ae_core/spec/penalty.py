@@ -25,6 +25,11 @@ class Penalty(Component):
         """Return its weight."""
         return {self.kind: self.weight}
 
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether it calls the encoder itself, as a function of one image at a time: then no samples may be coupled."""
+        return False
+
     def check_spec(self, spec: "Spec") -> None:
         """Refuse a model of which it can say nothing.
 
@@ -76,6 +81,27 @@ class SparseKL(Penalty):
         """Refuse a code whose numbers are no rates."""
         kind = f'{spec.bottleneck.kind}, with the penalty "{self.kind}"'
         check(spec.bottleneck.has_rates, "bottleneck", kind, "one whose code has rates in (0, 1), such as sigmoid")
+
+
+@dataclass(frozen=True)
+class Contractive(Penalty):
+    """‖∂z/∂x‖²_F of each image: the squares of all numbers of its code's Jacobian, summed.
+
+    At the clean image, of the code without noise; where it has a posterior, of its mean. Exact for any encoder, by one
+    pass backward for each latent dimension. Source: Rifai et al. (2011), "Contractive auto-encoders", section 3.
+    """
+
+    kind: ClassVar[str] = "contractive"
+    weight: float | Schedule
+    """Weight of the term: a number, or a schedule of the step."""
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """True: a Jacobian is of the function."""
+        return True
 
 
 def _check_weight(weight: float | Schedule) -> None:

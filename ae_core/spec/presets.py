@@ -9,7 +9,7 @@ from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
 from ae_core.spec.model import Spec, Training
 from ae_core.spec.optimizer import Adam
-from ae_core.spec.penalty import SparseKL
+from ae_core.spec.penalty import Contractive, SparseKL
 from ae_core.spec.residual import ResidualBackbone
 from ae_core.spec.schedule import Cosine, Ramp
 
@@ -68,6 +68,15 @@ PRESETS: dict[str, Spec] = {
         likelihood=BernoulliLikelihood(reduction="sum"),
         training=Training(Adam(learning_rate=1e-2), Cosine(), batch_size=64, epochs=20),
         penalties=(SparseKL(weight=15.0, rate=0.1),),
+    ),
+    # The code may change less with the image: what it has to tell apart stays, what it need not goes.
+    "contractive": Spec(
+        input_shape=(28, 28, 1),
+        backbone=DenseBackbone(hidden=(128,), activation="gelu_tanh"),
+        bottleneck=PlainBottleneck(latent=8),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=3e-3), Cosine(), batch_size=64, epochs=8),
+        penalties=(Contractive(weight=0.1),),
     ),
     # The encoder sees half of the pixels; the loss is against all of them.
     "denoising": Spec(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -141,7 +141,7 @@ class Autoencoder:
         forward = lambda network: network(x, noise, mask if train else None)  # noqa: E731
         with jax.default_matmul_precision(PRODUCT_PRECISION), plain_convolutions(self.plain_convolutions):
             (code, output), updated = self.network.apply(variables, method=forward, mutable=[STATE])
-            weighted = self._terms(x, code, output, mask, coefficients)
+            weighted = self._terms(Seen(x, code, output, mask, partial(self.encode, variables)), coefficients)
 
         def mean(values: Array) -> Array:
             # a number of the whole batch counts for each of its samples
@@ -152,14 +152,11 @@ class Autoencoder:
         total = sum(parts[1:], parts[0])
         return Loss(total, terms, updated.get(STATE, {}))
 
-    def _terms(
-        self, x: Array, code: Code, output: Array, mask: Array, coefficients: Coefficients
-    ) -> Mapping[str, Term]:
+    def _terms(self, seen: Seen, coefficients: Coefficients) -> Mapping[str, Term]:
         spec = self.spec
-        values = make_likelihood(spec.likelihood).negative_log_likelihood(output, x)
+        values = make_likelihood(spec.likelihood).negative_log_likelihood(seen.output, seen.x)
         terms: dict[str, Term] = {"reconstruction": (coefficients["reconstruction"], values)}
-        terms |= code.penalties(spec.bottleneck, coefficients)
-        seen = Seen(x, code, output, mask)
+        terms |= seen.code.penalties(spec.bottleneck, coefficients)
         return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
 
     def apply(self, variables: Variables, function: Callable[[Any], Any]) -> Any:

@@ -1,6 +1,7 @@
 """Penalties: further terms of the loss."""
 
 import math
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ae_core.spec import Penalty, missing
-from ae_core.spec.penalty import L1, SparseKL
+from ae_core.spec.penalty import L1, Contractive, SparseKL
 from ae_jax.model.norm import Mask
 
 
@@ -25,6 +26,8 @@ class Seen(NamedTuple):
     """Logits or means of the reconstruction."""
     mask: Mask
     """1 for each sample, 0 for those that only fill up the batch."""
+    encode: Callable[..., Any]
+    """From images to a code with all its fields, without noise; for a penalty that says that it needs the encoder."""
 
 
 @singledispatch
@@ -55,3 +58,12 @@ def _sparse_kl(penalty: SparseKL, seen: Seen) -> Float[Array, ""]:
     rate, logits = penalty.rate, seen.code.logits
     on, off = log_mean(jax.nn.log_sigmoid(logits)), log_mean(jax.nn.log_sigmoid(-logits))
     return (rate * (math.log(rate) - on) + (1 - rate) * (math.log1p(-rate) - off)).sum()
+
+
+@penalty.register
+def _contractive(penalty: Contractive, seen: Seen) -> Float[Array, " B"]:
+    z, pull = jax.vjp(lambda x: seen.encode(x).z.reshape(len(x), -1), seen.x)
+    # images do not depend on each other: going back from one latent dimension gives a row of each one's Jacobian
+    units = jnp.broadcast_to(jnp.eye(z.shape[1], dtype=z.dtype)[:, None], (z.shape[1], *z.shape))
+    (rows,) = jax.vmap(pull)(units)
+    return (rows**2).sum((0, 2, 3, 4))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ae_core.errors import SpecError, UserError
+from ae_core.spec import Penalty, Spec
 from ae_torch.execution.mirror import convolutions, mirror
 from ae_torch.model.autoencoder import NO_NOISE, Autoencoder, Loss
 from ae_torch.model.bottleneck import Coefficients, Noise
@@ -82,7 +83,7 @@ def choose(model: Autoencoder, steps: int) -> Variant:
     other.
     """
     spec, convolves, on_cpu = model.spec, bool(convolutions(model)), not torch.cuda.is_available()
-    pays = convolves and steps >= COMPILE_STEPS and _compiler() is not None
+    pays = convolves and steps >= COMPILE_STEPS and _compiler() is not None and not _calling(spec)
     apart = spec.training.batch_size > WHOLE_BATCH and not spec.couples_samples if steps else True
     if convolves and on_cpu and apart:
         return VARIANTS["compile+micro-batches" if pays else "micro-batches"]
@@ -116,6 +117,11 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
             f'variant {variant}: the {coupling[0].family} "{coupling[0].kind}" couples the samples of a batch; '
             "expected a variant without parts"
         )
+    if variant.compile is not None and _calling(model.spec):
+        raise SpecError(
+            f'variant {variant}: the penalty "{_calling(model.spec)[0].kind}" calls the encoder within the loss; '
+            "expected a variant that runs eagerly"
+        )
     if variant.compile_optimizer:
         _compile_optimizer(optimizer, variant)
     elif not variant.fused:
@@ -134,6 +140,11 @@ def with_variant(model: Autoencoder, optimizer: torch.optim.Optimizer, variant: 
         model.loss = loss  # type: ignore[method-assign]
     if variant.micro_batch is not None:
         model.loss = _in_parts(model, variant.micro_batch)  # type: ignore[method-assign]
+
+
+def _calling(spec: Spec) -> list[Penalty]:
+    """Return penalties that may take a gradient within the loss; compiled, that is not held to any gate."""
+    return [penalty for penalty in spec.penalties if penalty.needs_encoder]
 
 
 def _in_parts(model: Autoencoder, size: int) -> Callable[..., Loss]:

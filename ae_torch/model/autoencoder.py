@@ -90,17 +90,16 @@ class Autoencoder(nn.Module):
         """
         coefficients = self.spec.last_coefficients if coefficients is None else coefficients
         code, output = self(x, noise)
-        weighted = self._terms(x, code, output, coefficients)
+        weighted = self._terms(Seen(x, code, output, self.encode), coefficients)
         terms = {name: values.mean() for name, (_, values) in weighted.items()}
         parts = [factor * terms[name] for name, (factor, _) in weighted.items() if factor is not None]
         return Loss(torch.stack(parts).sum(), terms)
 
-    def _terms(self, x: Tensor, code: Code, output: Tensor, coefficients: Coefficients) -> Mapping[str, Term]:
+    def _terms(self, seen: Seen, coefficients: Coefficients) -> Mapping[str, Term]:
         spec = self.spec
-        values = make_likelihood(spec.likelihood).negative_log_likelihood(output, x)
+        values = make_likelihood(spec.likelihood).negative_log_likelihood(seen.output, seen.x)
         terms: dict[str, Term] = {"reconstruction": (coefficients["reconstruction"], values)}
-        terms |= code.penalties(spec.bottleneck, coefficients)
-        seen = Seen(x, code, output)
+        terms |= seen.code.penalties(spec.bottleneck, coefficients)
         return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
 
 

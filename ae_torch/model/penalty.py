@@ -1,6 +1,7 @@
 """Penalties: further terms of the loss."""
 
 import math
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ae_core.spec import Penalty, missing
-from ae_core.spec.penalty import L1, SparseKL
+from ae_core.spec.penalty import L1, Contractive, SparseKL
 
 
 class Seen(NamedTuple):
@@ -22,6 +23,8 @@ class Seen(NamedTuple):
     """The code, with all its fields; see `ae_torch.model.bottleneck.Code`."""
     output: Float[Tensor, "B H W C"]
     """Logits or means of the reconstruction."""
+    encode: Callable[..., Any]
+    """From images to a code with all its fields, without noise; for a penalty that says that it needs the encoder."""
 
 
 @singledispatch
@@ -49,3 +52,12 @@ def _sparse_kl(penalty: SparseKL, seen: Seen) -> Float[Tensor, ""]:
     rate, logits = penalty.rate, seen.code.logits
     on, off = log_mean(F.logsigmoid(logits)), log_mean(F.logsigmoid(-logits))
     return (rate * (math.log(rate) - on) + (1 - rate) * (math.log1p(-rate) - off)).sum()
+
+
+@penalty.register
+def _contractive(penalty: Contractive, seen: Seen) -> Float[Tensor, " B"]:
+    z, pull = torch.func.vjp(lambda x: seen.encode(x).z.flatten(1), seen.x)  # type: ignore[misc]  # no third here
+    # images do not depend on each other: going back from one latent dimension gives a row of each one's Jacobian
+    units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(-1, *z.shape)
+    (rows,) = torch.func.vmap(pull)(units)
+    return (rows**2).sum((0, 2, 3, 4))

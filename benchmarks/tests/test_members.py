@@ -53,6 +53,25 @@ def test_sparse_codes_have_their_target_rate(fit):
     assert mse(sparse.reconstruct(heldout), heldout) < 1.5 * mse(plain.reconstruct(heldout), heldout)
 
 
+def _jacobian_norm(model, images: np.ndarray, h: float = 2.0**-6) -> float:
+    """Return the mean of ‖∂z/∂x‖_F, by central differences of codes: no gradient of either twin is believed here.
+
+    In float32 codes of size 10 are off by 2⁻²¹, and quotients by 2⁻²¹/h = 3e-5, of slopes of some 0.1.
+    """
+    steps = h * np.eye(images[0].size, dtype=np.float32).reshape(-1, *images[0].shape)
+    slopes = [(model.encode(image + steps) - model.encode(image - steps)) / (2 * h) for image in images]
+    return float(np.mean([np.linalg.norm(slope) for slope in slopes]))
+
+
+def test_contractive_codes_change_less(fit):
+    """On held-out images the norm of the Jacobian is less than half of that without the penalty, at about its error."""
+    spec = preset("contractive")
+    train, heldout = _garments(28)
+    contractive, plain = (fit(chosen, train, heldout=heldout) for chosen in (spec, replace(spec, penalties=())))
+    assert _jacobian_norm(contractive, heldout[:20]) < 0.5 * _jacobian_norm(plain, heldout[:20])
+    assert mse(contractive.reconstruct(heldout), heldout) < 1.2 * mse(plain.reconstruct(heldout), heldout)
+
+
 def test_warm_up_keeps_units_active(fit):
     """With its weight from the first step the KL term collapses the code; with a warm-up most of it is used."""
     spec = preset("annealed")

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import torch
+from jax import lax
 
 import ae_jax.model.autoencoder
 import ae_jax.model.bottleneck
@@ -21,7 +22,7 @@ _TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
     "dense capacity",
     "residual blocks",
 )
-_SPARSE, _L1 = "dense sparse", "dense l1"
+_SPARSE, _L1, _CONTRACTIVE = "dense sparse", "dense l1", "dense contractive, noise"
 
 
 def _without_sign(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
@@ -53,6 +54,30 @@ def _averaged(result: Any, part: Any, seen: Any) -> Any:
 def _sloped(result: Any, part: Any, seen: Any) -> Any:
     z = seen.code.z
     return (torch.where(z >= 0, z, -z) if isinstance(z, torch.Tensor) else jnp.where(z >= 0, z, -z)).sum(1)
+
+
+def _only(kind: str, change: Any) -> Any:
+    return lambda result, part, seen: change(result, part, seen) if part.kind == kind else result
+
+
+def _unsquared(result: Any, part: Any, seen: Any) -> Any:
+    return result**0.5
+
+
+def _without_gradient(result: Any, part: Any, seen: Any) -> Any:
+    return result.detach() if isinstance(result, torch.Tensor) else lax.stop_gradient(result)
+
+
+def _of_logvar(part: Any, seen: Any) -> tuple[Any, Any]:
+    def encode(x: Any) -> Any:
+        code = seen.encode(x)
+        return code._replace(z=code.logvar)
+
+    return part, seen._replace(encode=encode)
+
+
+def _elsewhere(part: Any, seen: Any) -> tuple[Any, Any]:
+    return part, seen._replace(x=seen.x + 0.25)
 
 
 def _roll(result: Any, axes: tuple[int, int]) -> Any:
@@ -119,6 +144,30 @@ MEMBERS: dict[str, Fault] = {
         _L1,
         lambda: after(_T.model.autoencoder, "penalty", _sloped),
         lambda: after(_J.model.autoencoder, "penalty", _sloped),
+    ),
+    **in_both(
+        "norm of the Jacobian not squared",
+        _CONTRACTIVE,
+        lambda: after(_T.model.autoencoder, "penalty", _only("contractive", _unsquared)),
+        lambda: after(_J.model.autoencoder, "penalty", _only("contractive", _unsquared)),
+    ),
+    **in_both(
+        "no gradient through the Jacobian",
+        _CONTRACTIVE,
+        lambda: after(_T.model.autoencoder, "penalty", _only("contractive", _without_gradient)),
+        lambda: after(_J.model.autoencoder, "penalty", _only("contractive", _without_gradient)),
+    ),
+    **in_both(
+        "Jacobian of the log-variance for that of the mean",
+        _CONTRACTIVE,
+        lambda: before(_T.model.autoencoder, "penalty", _of_logvar),
+        lambda: before(_J.model.autoencoder, "penalty", _of_logvar),
+    ),
+    **in_both(
+        "Jacobian at other images",
+        _CONTRACTIVE,
+        lambda: before(_T.model.autoencoder, "penalty", _elsewhere),
+        lambda: before(_J.model.autoencoder, "penalty", _elsewhere),
     ),
     **in_both(
         "enlarged map shifted by a pixel",

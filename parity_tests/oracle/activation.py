@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import erf, expit
 
 from ae_core import spec as specs
-from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
+from parity_tests.oracle.layer import Array, Arrays, Tensors, Values, real
 from parity_tests.oracle.rounding import ELEMENTARY
 
 ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -19,6 +19,12 @@ roundings more (2 for t, 10 for the sum, 2 at last) and what the formula itself 
 """
 ERF_TRUNCATION = 1.5e-7
 """Stated ibid.; it is no rounding, so that one unit has half of it and the limit of 2 units the whole."""
+
+
+def logistic(x: Array) -> Array:
+    """Return 1/(1 + exp(−x))."""
+    y: Array = 1 / (1 + np.exp(-x)) if x.dtype.kind == "c" else expit(x)
+    return y
 
 
 class Curve(NamedTuple):
@@ -64,14 +70,14 @@ class Activation:
         size = np.abs(x)
         match self.name:
             case "relu":
-                slope = (x > 0).astype(x.dtype)
+                slope = (real(x) > 0).astype(x.dtype)
                 return Curve(x * slope, slope, size * slope, slope, 1)
             case "leaky_relu":
-                slope = np.where(x > 0, 1.0, self.negative_slope)
+                slope = np.where(real(x) > 0, 1.0, self.negative_slope)
                 return Curve(x * slope, slope, size * slope, slope, 2)  # the slope is a rounded constant
             case "silu":
                 # Elfwing et al. (2018): x·s(x), s the logistic function; it may come from a tanh, at scale 1
-                s = expit(x)
+                s = logistic(x)
                 return Curve(x * s, s * (1 + x * (1 - s)), size, 1 + size * s * (1 + s), ELEMENTARY + 4)
             case "gelu_erf":
                 # Hendrycks & Gimpel (2016): x·Φ(x), Φ(x) = ½·(1 + erf(x/√2)), Φ′ = φ

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 
 import numpy as np
-from scipy.special import expit
 
 from ae_core.spec import Bottleneck, GaussianBottleneck, PlainBottleneck, Schedule, missing
 from ae_core.spec.bottleneck import SigmoidBottleneck, TopKBottleneck
-from parity_tests.oracle.layer import Array, Arrays, Tensors, Values
+from parity_tests.oracle.activation import logistic
+from parity_tests.oracle.layer import Array, Arrays, Tensors, Values, real
 from parity_tests.oracle.linear import Linear
 from parity_tests.oracle.rounding import ELEMENTARY
 from parity_tests.oracle.tree import Chain, Fork, Leaf, Node, Shape
@@ -155,7 +155,7 @@ class TopK:
 
     def _largest(self, x: Array) -> Array:
         kept = np.zeros_like(x)
-        np.put_along_axis(kept, np.argsort(-x, -1, kind="stable")[:, : self.k], 1.0, -1)
+        np.put_along_axis(kept, np.argsort(-real(x), -1, kind="stable")[:, : self.k], 1.0, -1)
         return kept
 
 
@@ -171,11 +171,11 @@ class Sigmoid:
 
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return the logistic function of x."""
-        return np.asarray(expit(x))
+        return logistic(x)
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return dy·y·(1 − y)."""
-        return dy * expit(x) * expit(-x), {}
+        return dy * logistic(x) * logistic(-x), {}
 
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return √K·u·scale: an exp, a sum and a quotient, or a tanh at scale 1; 1 − y is known as well as y is."""

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Complex128, Float64
 
-Array = Float64[np.ndarray, "..."]
+Array = Float64[np.ndarray, "..."] | Complex128[np.ndarray, "..."]
+"""Real, but where a derivative is taken by a complex step; see `parity_tests.oracle.penalty.Contraction`."""
 Arrays = dict[str, Array]
 Tensors = Mapping[str, np.ndarray]
 """Parameters and constants of one layer under their last names, ``weight`` and ``bias``, in PyTorch's layout."""
@@ -50,3 +51,8 @@ class Stateful(Protocol):
     def running(self, p: Tensors, x: Array) -> Arrays:
         """Return the state after x, under its last names."""
         ...
+
+
+def real(x: Array) -> Array:
+    """Return the part by which a choice is made."""
+    return x.real if x.dtype.kind == "c" else x

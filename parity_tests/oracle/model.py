@@ -22,7 +22,7 @@ from parity_tests.oracle.corruption import layer_of_corruption
 from parity_tests.oracle.layer import Array, Arrays, Layer, Stateful, Tensors
 from parity_tests.oracle.likelihood import layer_of_likelihood
 from parity_tests.oracle.norm import layer_of_norm
-from parity_tests.oracle.penalty import Term, layer_of_penalty
+from parity_tests.oracle.penalty import OfEncoder, Pull, Term, layer_of_penalty
 from parity_tests.oracle.tree import Chain, Flow, Leaf, Node, Replay, Tape, forward
 
 Images = Float[np.ndarray, "B H W C"]
@@ -54,7 +54,9 @@ class Net(NamedTuple):
     decoder: Node
     loss: Layer
     penalties: dict[str, Term]
-    """By kind."""
+    """By kind; each of them is a layer."""
+    of_encoder: dict[str, OfEncoder]
+    """Penalties that call the encoder, by kind."""
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -86,12 +88,14 @@ def net_of(spec: Spec) -> Net:
     encoder = layers_of_encoder(spec.backbone, spec)
     if spec.corruption is not None:
         encoder = Chain((Leaf(corruption.NAME, layer_of_corruption(spec.corruption), output="encoder:in"), encoder))
+    penalties = {part.kind: layer_of_penalty(part) for part in spec.penalties}
     return Net(
         encoder,
         layers_of_bottleneck(spec.bottleneck, spec.backbone.feature_shape(spec.input_shape)),
         layers_of_decoder(spec.backbone, spec),
         layer_of_likelihood(spec.likelihood),
-        {part.kind: layer_of_penalty(part) for part in spec.penalties},
+        {kind: part for kind, part in penalties.items() if isinstance(part, Term)},
+        {kind: part for kind, part in penalties.items() if not isinstance(part, Term)},
     )
 
 
@@ -144,9 +148,14 @@ def run(spec: Spec, tensors: Tensors, images: Images, noise: Noise, sides: Tenso
         for name, flow in flows(net, tape.parameters, sides, images).items():
             tape.parameters[name]["side"] = flow.value.astype(np.float64)
     code, terms, output = _forward(spec, net, tape, images)
+    clean, pull = images.astype(np.float64), _pull(spec, net, tape)
+    terms |= {kind: part.forward(pull, clean, spec.latent_size) for kind, part in net.of_encoder.items()}
     weights: dict[str, float] = {name: spec.last_coefficients.get(name, 0.0) for name in terms}
     terms[LOSS] = np.array(sum(weights[name] * value for name, value in terms.items()))
     _backward(net, tape, code["z"], weights)
+    for kind, part in net.of_encoder.items():
+        for name, gradient in part.backward(pull, clean, spec.latent_size).items():
+            tape.gradients[name] = tape.gradients[name] + weights[kind] * gradient
     hidden = {leaf.name for leaf in net.leaves if leaf.shown != leaf.name}
     taps = {name: value for name, value in tape.outputs.items() if name not in hidden} | {"decoder": output}
     taps |= {f"{bottleneck.NAME}:{field}": value for field, value in code.items()}
@@ -186,6 +195,26 @@ def _forward(spec: Spec, net: Net, tape: Tape, images: Images) -> tuple[Arrays, 
         tape.inputs[name] = output if source == "output" else fields[source]
         terms[kind] = layer.forward(tape.parameters[name], tape.inputs[name])[0]
     return fields, {name: np.array(value) for name, value in terms.items()}, output
+
+
+def _pull(spec: Spec, net: Net, tape: Tape) -> Pull:
+    """Return a pass of its own through encoder and bottleneck, of clean images and without noise."""
+    encoder = layers_of_encoder(spec.backbone, spec)
+    # the sides of a pass of corrupted images say nothing of clean ones
+    left_out = {"side"} if spec.corruption is not None else set()
+    parameters = {
+        name: {k: 0 * v if k == "noise" else v for k, v in own.items() if k not in left_out}
+        for name, own in tape.parameters.items()
+    }
+
+    def pull(x: Array, dz: Array) -> tuple[Array, Arrays]:
+        own = Tape(parameters, {}, {}, {}, {})
+        features = forward(encoder, own, x).reshape(len(x), *spec.backbone.feature_shape(spec.input_shape))
+        forward(net.code.node, own, features)
+        dy = np.append(dz.ravel(), np.zeros(len(net.code.terms))) if net.code.terms else dz
+        return encoder.backward(own, net.code.node.backward(own, dy)).reshape(x.shape), own.gradients
+
+    return pull
 
 
 def _backward(net: Net, tape: Tape, z: Array, weights: Mapping[str, float]) -> None:

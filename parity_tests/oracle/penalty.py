@@ -1,15 +1,16 @@
 """Penalties: further terms of the loss."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.special import expit
 
 from ae_core.spec import Penalty, missing
-from ae_core.spec.penalty import L1, SparseKL
+from ae_core.spec.penalty import L1, Contractive, SparseKL
 from parity_tests.oracle.activation import ELEMENTARY
 from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors, Values
 
@@ -23,9 +24,27 @@ class Term(NamedTuple):
     """From that to one number, the mean over the batch; ``images`` are a constant among its parameters."""
 
 
+Pull = Callable[[Array, Array], tuple[Array, Arrays]]
+"""From images x and dz, [B, L], to the gradients of Σ dz·z by x and by every parameter, with z the codes of x without
+noise. Of complex images they are complex."""
+
+
+@runtime_checkable
+class OfEncoder(Protocol):
+    """A penalty, without its weight, that calls the encoder itself; it is no layer."""
+
+    def forward(self, pull: Pull, x: Array, latent: int) -> Array:
+        """Return the term, the mean over the batch, of clean images and codes of so many numbers."""
+        ...
+
+    def backward(self, pull: Pull, x: Array, latent: int) -> Arrays:
+        """Return its gradient by every parameter."""
+        ...
+
+
 @singledispatch
-def layer_of_penalty(penalty: Penalty) -> Term:
-    """Return what a penalty looks at, and the layer from there to its term.
+def layer_of_penalty(penalty: Penalty) -> Term | OfEncoder:
+    """Return what a penalty looks at, and the layer from there to its term; or how it is worked out from the encoder.
 
     Raises:
         MissingError: none is registered for this kind.
@@ -91,6 +110,44 @@ class RateDivergence:
         roundings = 4 * ELEMENTARY + b + 8 + x.shape[1]
         dx = slope * (2 + np.abs(x)) * expit(x) * expit(-x) * np.abs(dy[0]) / b
         return Values(np.array([math.sqrt(roundings) * u * value.sum()]), math.sqrt(roundings + 9) * u * dx, {})
+
+
+STEP = 2.0**-200
+"""Of a derivative by a complex step: its square, which is the truncation, is nothing beside 1."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The mean over the batch of ‖J‖²_F, J = ∂z/∂x. Source: Rifai et al. (2011), section 3.
+
+    Row l of J is the gradient u of z_l by x. The gradient of u² by a parameter w is 2·u·∂u/∂w; and u·∂z_l/∂x, for a u
+    that is held fixed, is the derivative of z_l along u. So that gradient is twice the derivative, along u, of ∂z_l/∂w.
+    It is taken by a complex step, Im f(x + i·h·u)/h, in which nothing cancels: up to rounding it is exact.
+    Source: Squire & Trapp (1998), "Using complex variables to estimate derivatives of real functions".
+    """
+
+    def forward(self, pull: Pull, x: Array, latent: int) -> Array:
+        """Return the sum of all squares over the size of the batch."""
+        return np.array(sum((pull(x, unit)[0] ** 2).sum() for unit in self._units(x, latent)) / len(x))
+
+    def backward(self, pull: Pull, x: Array, latent: int) -> Arrays:
+        """Return the sum over rows."""
+        sums: Arrays = {}
+        for unit in self._units(x, latent):
+            row = pull(x, unit)[0]
+            _, gradients = pull(x + 1j * STEP * row, unit)
+            for name, gradient in gradients.items():
+                sums[name] = sums.get(name, 0.0) + 2 / len(x) * gradient.imag / STEP
+        return sums
+
+    def _units(self, x: Array, latent: int) -> Array:
+        """Return what is 1 for one latent dimension of all codes, [L, B, L]."""
+        return np.broadcast_to(np.eye(latent)[:, None], (latent, len(x), latent))
+
+
+@layer_of_penalty.register
+def _contractive(penalty: Contractive) -> Contraction:
+    return Contraction()
 
 
 @layer_of_penalty.register
