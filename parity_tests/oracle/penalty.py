@@ -11,8 +11,8 @@ from scipy.special import expit
 
 from ae_core.spec import Penalty, missing
 from ae_core.spec.penalty import L1, Contractive, SparseKL
-from parity_tests.oracle.activation import ELEMENTARY
 from parity_tests.oracle.layer import Array, Arrays, Layer, Tensors, Values
+from parity_tests.oracle.rounding import ELEMENTARY
 
 
 class Term(NamedTuple):
