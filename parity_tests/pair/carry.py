@@ -38,6 +38,8 @@ class Matches(NamedTuple):
     """By PyTorch's name."""
     unused: tuple[str, ...]
     """Arrays of JAX that no tensor of PyTorch takes."""
+    own: tuple[str, ...]
+    """Buffers of PyTorch that JAX has nothing of; they keep their numbers."""
 
     def modules(self) -> dict[str, str]:
         """Return the modules that hold matched tensors, PyTorch's name → JAX's."""
@@ -55,13 +57,15 @@ def match(module: torch.nn.Module, arrays: Mapping[str, Array], names: Mapping[s
     """Find for each float tensor of a module the array, or arrays, of JAX that it is.
 
     Raises:
-        PairError: a name stands for nothing, or a tensor of PyTorch is left without its array.
+        PairError: a name stands for nothing, or a parameter of PyTorch is left without its array.
     """
     tensors = {name: t for name, t in module.state_dict(keep_vars=True).items() if t.is_floating_point()}
     modules = dict(module.named_modules())
     _check(names, tensors, modules)
+    buffers = {name for name, _ in module.named_buffers()}
     found: dict[str, Match] = {}
     misfits: list[str] = []
+    own: list[str] = []
     for name, tensor in tensors.items():
         owner = modules[name.rpartition(".")[0]]
         sources, turn = _sources(name, arrays, names)
@@ -74,6 +78,8 @@ def match(module: torch.nn.Module, arrays: Mapping[str, Array], names: Mapping[s
                 continue
             shapes = ", ".join(f"{source} {list(arrays[source].shape)}" for source in sources)
             misfits.append(f"{name} {list(tensor.shape)}: no axis rule makes it of {shapes}")
+        elif name in buffers:
+            own.append(name)
         else:
             misfits.append(f"{name} {list(tensor.shape)}: nothing in JAX has its name")
     if misfits:
@@ -81,7 +87,7 @@ def match(module: torch.nn.Module, arrays: Mapping[str, Array], names: Mapping[s
         draft = _draft(tensors, modules, arrays)
         raise PairError(f"names: {'; '.join(misfits[:3])}{more}; {draft}")
     used = {source for one in found.values() for source in one.sources}
-    return Matches(found, tuple(sorted(arrays.keys() - used, key=natural)))
+    return Matches(found, tuple(sorted(arrays.keys() - used, key=natural)), tuple(own))
 
 
 def _check(names: Mapping[str, Any], tensors: Mapping[str, Any], modules: Mapping[str, Any]) -> None:

@@ -95,6 +95,7 @@ def report_of(result: PairResult, options: PairCommand) -> dict[str, Any]:
             {**check._asdict(), "worst": _finite(check.worst), "passed": check.passed} for check in result.checks
         ],
         "unused": result.unused,
+        "own": result.own,
         "unnamed": result.unnamed,
         "still": result.still,
         "tried": result.tried,
@@ -117,6 +118,8 @@ def notes(result: PairResult) -> list[str]:
         lines.append(f"Fits no row of the trap table ({result.tried} mends tried)")
     if result.unused:
         lines.append(f"Arrays of JAX that no tensor of PyTorch takes: {', '.join(result.unused)}")
+    if result.own:
+        lines.append(f"Buffers of PyTorch that JAX has nothing of, left as they are: {', '.join(result.own)}")
     if result.unnamed:
         lines.append(f"Outputs of PyTorch's modules without a partner in JAX: {', '.join(result.unnamed)}")
     if result.still:

@@ -30,6 +30,8 @@ class PairResult(NamedTuple):
     """Whether outputs, state, gradients and training all agree once everything in ``findings`` is mended."""
     unused: tuple[str, ...]
     """Arrays of JAX that no tensor of PyTorch takes."""
+    own: tuple[str, ...]
+    """Buffers of PyTorch that JAX has nothing of."""
     unnamed: tuple[str, ...]
     """PyTorch's intermediates that have no partner in JAX."""
     still: tuple[str, ...]
@@ -130,6 +132,7 @@ def run_pair(
         search.findings,
         bool(search.findings) and agrees,
         both.matches.unused,
+        both.matches.own,
         both.unnamed,
         tuple(sorted(both.still(search.changes))),
         search.tried,

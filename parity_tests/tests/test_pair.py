@@ -423,6 +423,16 @@ def test_trees_of_outputs_and_integers_among_inputs():
     assert [layer.name for layer in result.layers] == ["output[0]", "output[1]"]
 
 
+def test_a_buffer_of_its_own_and_a_frozen_parameter():
+    module = dense_net()["torch_module"]
+    module.register_buffer("table", torch.arange(3.0))
+    module.one.weight.requires_grad_(False)
+    result = compare_pair(**(dense_net() | {"torch_module": module}))
+    assert result.passed
+    assert result.own == ("table",)
+    assert "one.weight" in {check.place for check in result.checks if check.name == "gradient"}
+
+
 def test_library_call():
     assert parity_tests.compare_pair is compare_pair
     with pytest.raises(AttributeError, match="no attribute 'compare_pears'"):
