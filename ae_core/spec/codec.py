@@ -4,6 +4,7 @@ A component is written with its ``kind`` beside its fields; where a field holds 
 """
 
 import dataclasses
+import inspect
 import math
 import sys
 import types
@@ -14,6 +15,64 @@ from ae_core.errors import SpecError, nearest
 from ae_core.spec.component import Component, kinds
 
 T = TypeVar("T")
+
+FROZEN = "@dataclass(frozen=True) above it"
+TYPES = "int, float, str, bool, a Literal, a tuple of one of these, a component, or one of these or None"
+
+
+_PROPER: set[type[Component]] = set()
+
+
+def check_kind(cls: type[Component]) -> None:
+    """Refuse a class that is no proper kind: one that its family's questions, or JSON, get no answer from.
+
+    It can only be looked at once it is used: a decorator such as ``@dataclass`` works on a class that is there already.
+
+    Raises:
+        SpecError: names the class, what was given and what was expected.
+    """
+    if cls in _PROPER:
+        return
+    name = f"{cls.__module__}.{cls.__qualname__}"
+
+    def refuse(given: str, expected: str, field: str = "") -> SpecError:
+        return SpecError(f"{name}{field}: given {given}; expected {expected}")
+
+    if not hasattr(cls, "kind"):
+        raise refuse("a component without a kind", 'one with its name in JSON, such as kind: ClassVar[str] = "mine"')
+    if "__dataclass_fields__" not in vars(cls):
+        raise refuse("a class that is no dataclass", FROZEN)
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise refuse("a dataclass that is not frozen", FROZEN)
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    announced = {field for parent in cls.__mro__ for field in vars(parent).get("__annotations__", {})}
+    answers = {field for field in dir(cls) if not getattr(getattr(cls, field), "__isabstractmethod__", False)}
+    lacking = sorted((announced | set(dir(cls))) - fields - answers)
+    if lacking:
+        raise refuse(f"a {cls.family} without {lacking[0]}", "one, as every kind of this family has it")
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:
+        raise refuse(f"an annotation that cannot be read, for {error}", "names that its module has") from None
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if not _has_json(hints[field.name]):
+            shown = inspect.formatannotation(hints[field.name])
+            raise refuse(f"a field of type {shown}, which JSON has no answer for", TYPES, f".{field.name}")
+    _PROPER.add(cls)
+
+
+def _has_json(hint: Any) -> bool:
+    """Say whether `_decode` reads values of a type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        some = [arg for arg in args if arg is not type(None)]
+        components = [arg for arg in some if isinstance(arg, type) and issubclass(arg, Component)]
+        return max(len(components), len(some) - len(components)) <= 1 and all(map(_has_json, some))
+    if origin is tuple:
+        return bool(args) and all(_has_json(arg) for arg in args if arg is not Ellipsis)
+    if origin is Literal:
+        return True
+    return isinstance(hint, type) and (hint in _NOUNS or issubclass(hint, Component) or dataclasses.is_dataclass(hint))
 
 
 def to_json(value: Any) -> Any:
@@ -89,6 +148,7 @@ def _decode_component(family: type[Component], value: Any, where: str) -> Compon
         hint = "if a plugin brings it, load that with --plugin"
         valid = nearest(kind, known) if known else "no kind is known"
         raise SpecError(f'{where}: unknown {family.family} "{kind}"; {valid}; {hint}')
+    check_kind(known[kind])
     return from_json(known[kind], value, where)
 
 

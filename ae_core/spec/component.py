@@ -58,11 +58,19 @@ class Component:
     """Fields that change how the model is trained but not what it computes; see `same_function`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
+        # what can be seen before a decorator has been at the class; the rest is for `ae_core.spec.codec.check_kind`
         super().__init_subclass__(**options)
         if "family" in vars(cls):
             _FAMILIES[cls.family] = {}
         if "kind" not in vars(cls):
             return
+        if not isinstance(cls.kind, str):
+            raise SpecError(f"{cls.__qualname__}.kind: given {cls.kind!r}; expected a string")
+        if not hasattr(cls, "family"):
+            raise SpecError(
+                f'{cls.__qualname__}: given the kind "{cls.kind}" without a family; expected the class of a family as '
+                f"its base: {', '.join(_FAMILIES)}"
+            )
         known = _FAMILIES[cls.family]
         for parent in cls.__mro__[1:]:
             if "kind" in vars(parent):

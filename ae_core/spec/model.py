@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ae_core.errors import SpecError
 from ae_core.spec.backbone import Backbone
 from ae_core.spec.bottleneck import Bottleneck
-from ae_core.spec.codec import from_json, to_json
+from ae_core.spec.codec import check_kind, from_json, to_json
 from ae_core.spec.component import (
     MAX_PIXELS,
     MAX_STEPS,
@@ -83,6 +83,8 @@ class Spec:
     """Further terms of the loss."""
 
     def __post_init__(self) -> None:
+        for component in components_of(self):
+            check_kind(type(component))
         fits = len(self.input_shape) == 3 and all(side >= 1 for side in self.input_shape)
         check(fits, "input_shape", list(self.input_shape), "[height, width, channels], each at least 1")
         small = math.prod(self.input_shape) <= MAX_PIXELS
