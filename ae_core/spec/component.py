@@ -144,6 +144,21 @@ def missing(package: str, door: str, component: object) -> MissingError:
     return MissingError(f'{package} has no {door} for "{kind}"; expected @{door}.register in {where}')
 
 
+def check_shape(
+    package: str, component: Component, what: str, given: tuple[int, ...], expected: tuple[int, ...], said_by: str
+) -> None:
+    """Refuse what a twin makes of a component where its shape, of one image, is not what the spec says.
+
+    Raises:
+        SpecError: names the twin, the component, both shapes and where the expected one comes from.
+    """
+    if tuple(given) != tuple(expected):
+        raise SpecError(
+            f'{package}: the {component.family} "{component.kind}" gives {what} {list(given)}; expected '
+            f"{list(expected)}, as {said_by} says"
+        )
+
+
 def check(ok: bool, field: str, given: object, expected: str) -> None:
     """Refuse a field's value unless ``ok``; a float that is not finite is never right.
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ae_core.errors import SpecError
 from ae_core.spec import Spec
+from ae_core.spec.component import check_shape
 from ae_core.spec.corruption import SITE
 from ae_core.training.initial import check_state, initial_weights
 from ae_jax.model.backbone import make_decoder, make_encoder
@@ -57,13 +58,22 @@ class Network(nn.Module):
     def encode(self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None) -> Code:
         if self.spec.corruption is not None and SITE in noise:
             x = corrupt(self.spec.corruption, x, noise[SITE])
-        return self.bottleneck(self.encoder(x, mask), noise, mask)
+        spec, backbone = self.spec, self.spec.backbone
+        # shapes are known while a function is traced: a compiled one has none of these checks
+        features = self.encoder(x, mask)
+        expected = backbone.feature_shape(spec.input_shape)
+        check_shape("ae_jax", backbone, "features", features.shape[1:], expected, "feature_shape")
+        code = self.bottleneck(features, noise, mask)
+        check_shape("ae_jax", spec.bottleneck, "codes", code.z.shape[1:], spec.latent_shape, "latent_shape")
+        return code
 
     def __call__(
         self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None
     ) -> tuple[Code, Float[Array, "B H W C"]]:
         code = self.encode(x, noise, mask)
-        return code, self.decoder(code.z, mask)
+        output = self.decoder(code.z, mask)
+        check_shape("ae_jax", self.spec.backbone, "images", output.shape[1:], self.spec.input_shape, "input_shape")
+        return code, output
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,11 @@ class Autoencoder:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all tensors of the weights file, in PyTorch's layout."""
+        """Names and shapes of all tensors of the weights file, in PyTorch's layout.
+
+        Raises:
+            SpecError: the layers of a component do not fit the spec.
+        """
         images = jax.ShapeDtypeStruct((1, *self.spec.input_shape), np.float32)
         variables = jax.eval_shape(self.network.init, jax.random.key(0), images)
         other = sorted(variables.keys() - {"params", STATE})

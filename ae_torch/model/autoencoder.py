@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from ae_core.errors import SpecError
 from ae_core.spec import Spec
+from ae_core.spec.component import check_shape
 from ae_core.spec.corruption import SITE
 from ae_core.training.initial import check_state, initial_weights
 from ae_torch.model.backbone import make_decoder, make_encoder
@@ -50,7 +53,12 @@ class Autoencoder(nn.Module):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all tensors of the weights file."""
+        """Names and shapes of all tensors of the weights file.
+
+        Raises:
+            SpecError: the layers of a component do not fit the spec.
+        """
+        _check_layers(self.spec)
         shapes = tensor_shapes(self)
         parameters = {name for name, _ in self.named_parameters()}
         check_state(shapes, shapes.keys() - parameters, self.spec)
@@ -101,6 +109,22 @@ class Autoencoder(nn.Module):
         terms: dict[str, Term] = {"reconstruction": (coefficients["reconstruction"], values)}
         terms |= seen.code.penalties(spec.bottleneck, coefficients)
         return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
+
+
+@lru_cache(maxsize=256)
+def _check_layers(spec: Spec) -> None:
+    """Refuse layers whose output has another shape than the spec says, by a pass that computes shapes alone."""
+    backbone, bottleneck = spec.backbone, spec.bottleneck
+    # an operation that knows no such pass says so by one of these; what it gives is then seen in the first real pass
+    with torch.device("meta"), torch.no_grad(), suppress(NotImplementedError, RuntimeError):
+        model = Autoencoder(spec).eval()
+        features = model.encoder(torch.empty(1, *spec.input_shape, dtype=getattr(torch, spec.training.precision)))
+        expected = backbone.feature_shape(spec.input_shape)
+        check_shape("ae_torch", backbone, "features", features.shape[1:], expected, "feature_shape")
+        code = model.bottleneck(features, NO_NOISE)
+        check_shape("ae_torch", bottleneck, "codes", code.z.shape[1:], spec.latent_shape, "latent_shape")
+        output = model.decoder(code.z)
+        check_shape("ae_torch", backbone, "images", output.shape[1:], spec.input_shape, "input_shape")
 
 
 def build(spec: Spec) -> Autoencoder:
