@@ -12,7 +12,7 @@ from ae_core.files.output import check_file, write_json
 from ae_core.spec import Precision, spec_to_json
 from ae_core.training.loop import check_batches
 from parity_tests.cases import chosen_spec, images_of
-from parity_tests.gates.identity import with_precision
+from parity_tests.gates.identity import check_names, with_precision
 from parity_tests.gates.trajectory import diverge, figure, judge
 
 SCHEMA = "twin-autoencoders/trajectory/1"
@@ -61,6 +61,7 @@ def run_curve(options: Curve) -> int:
     spec = with_precision(replace(spec, training=replace(spec.training, batch_size=options.batch)), options.precision)
     images = images_of(spec, options.seed) if options.data is None else load(options.data, spec.input_shape).images
     check_batches(spec, len(images))
+    check_names(spec)
     console = Console(stderr=True, highlight=False, markup=False)
     console.print(f"{options.steps} steps in {options.precision}: JAX, PyTorch, and PyTorch moved by one ulp …")
     divergence = diverge(spec, images, options.seed, options.steps)

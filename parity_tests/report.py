@@ -27,7 +27,7 @@ from ae_core.training.loop import check_batches
 from parity_tests.cases import IMAGES, chosen_spec, images_of
 from parity_tests.check import IDENTITY_LIMIT, Check, worst
 from parity_tests.gates.drift import LayerDrift, check_network, checks_of, first_outlier, layer_drift, start_of
-from parity_tests.gates.identity import check_forward, check_training
+from parity_tests.gates.identity import check_forward, check_names, check_training
 from parity_tests.oracle import without_oracle
 
 SCHEMA = "twin-autoencoders/parity/1"
@@ -164,6 +164,7 @@ def _inputs(options: Report) -> tuple[Spec, np.ndarray]:
             raise DataError(f"{options.data}: has {len(images)} images; expected at least {batch}, one batch")
         images = images[:count]
     check_batches(spec, len(images))
+    check_names(spec)
     return spec, images
 
 

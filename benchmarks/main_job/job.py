@@ -27,7 +27,7 @@ from benchmarks.main_job.html import render
 from benchmarks.main_job.pictures import ATLAS, BESIDE, PICTURES, Report, draw
 from benchmarks.main_job.table import TWINS, summary
 from parity_tests.check import Check, worst
-from parity_tests.gates.identity import check_identity
+from parity_tests.gates.identity import check_identity, check_names
 from parity_tests.gates.latent import check_wardrobe
 
 SCHEMA = "twin-autoencoders/report/1"
@@ -56,8 +56,8 @@ def run_main_job(options: MainJob) -> int:
     training and once more with the pictures, so that what is known is kept whatever comes later, Ctrl-C included.
 
     Raises:
-        UserError: the spec, the data or the folder cannot be used, and nothing is left behind; or the report cannot be
-            written.
+        UserError: the spec, the data or the folder cannot be used, or the twins' tensors differ, and nothing is left
+            behind; or the report cannot be written.
         KeyboardInterrupt: of the proof nothing is left then, of all that comes later what was reported before.
     """
     console = Console(stderr=True, highlight=False, markup=False)
@@ -65,6 +65,7 @@ def run_main_job(options: MainJob) -> int:
     spec = choose_spec(options)
     images = load_split(options, spec)
     check_batches(spec, len(images.train))
+    check_names(spec)
     tensors = starting_weights(load_engine("jax"), options, spec)
     make_folder(options.out)
     started = time.perf_counter()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 import ae_jax.engine
 import ae_torch
 import ae_torch.engine
+from ae_core.errors import UserError
 from ae_core.rng import generator, normal
 from ae_core.spec import Precision, Spec
 from ae_core.training.engine import Engine, Trainer
@@ -24,6 +25,23 @@ ENGINES: tuple[Engine, Engine] = (ae_jax.engine.ENGINE, ae_torch.engine.ENGINE)
 def with_precision(spec: Spec, precision: Precision) -> Spec:
     """Return the spec, to be trained in that precision."""
     return replace(spec, training=replace(spec.training, precision=precision))
+
+
+def check_names(spec: Spec) -> None:
+    """Refuse halves of which one has tensors that the other has not: no weights fit both, so no gate can begin.
+
+    Raises:
+        UserError: names the first tensors that differ.
+    """
+    sides = {f"ae_{engine.name}": engine.shapes(spec) for engine in ENGINES}
+    if sides["ae_jax"] == sides["ae_torch"]:
+        return
+    told = []
+    for (side, own), other in zip(sides.items(), reversed(sides.values()), strict=True):
+        alone = [f"{name} {list(shape)}" for name, shape in sorted(own.items()) if other.get(name) != shape]
+        further = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        told += [f"{alone[0]}{further} in {side} alone"] if alone else []
+    raise UserError(f"spec: given {', '.join(told)}; expected tensors of the same names and shapes in both twins")
 
 
 def weights_of(spec: Spec, seed: int) -> dict[str, np.ndarray]:

@@ -129,10 +129,7 @@ class _Bottleneck(specs.Bottleneck):
 @dataclass(frozen=True)
 class _Likelihood(specs.Likelihood):
     kind: ClassVar[str] = "unknown to the twins"
-
-    @property
-    def coefficients(self):
-        return {"reconstruction": 1.0}
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

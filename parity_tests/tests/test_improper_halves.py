@@ -1,5 +1,6 @@
 """Halves of a plugin that do not fit their component, or each other: refused in one line, before anything is run."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,8 +13,13 @@ import ae_jax.model.backbone
 import ae_torch
 import ae_torch.model.backbone
 from ae_core.commands.cli import load_engine
-from ae_core.errors import SpecError
-from ae_core.spec import Backbone, DenseBackbone, PlainBottleneck, Spec, component
+from ae_core.errors import SpecError, UserError
+from ae_core.spec import Backbone, DenseBackbone, PlainBottleneck, Spec, component, spec_to_json
+from ae_jax.model.layers import Linear
+from benchmarks.main_job.job import MainJob, run_main_job
+from parity_tests.curve import Curve, run_curve
+from parity_tests.gates.identity import check_names
+from parity_tests.report import Report, run_report
 
 WIDE = 16
 
@@ -37,7 +43,7 @@ def spec():
     class LinenEncoder(linen.Module):
         @linen.compact
         def __call__(self, x, mask=None):
-            return linen.Dense(WIDE, name="inner")(x.reshape(len(x), -1))
+            return Linear(16, WIDE, name="inner")(x.reshape(len(x), -1))
 
     class LinenDecoder(linen.Module):
         side: int
@@ -45,7 +51,7 @@ def spec():
 
         @linen.compact
         def __call__(self, z, mask=None):
-            return linen.Dense(self.side**2, name=self.name_of_layer)(z).reshape(len(z), self.side, self.side, 1)
+            return Linear(2, self.side**2, name=self.name_of_layer)(z).reshape(len(z), self.side, self.side, 1)
 
     class TorchEncoder(torch.nn.Module):
         def __init__(self):
@@ -112,3 +118,38 @@ def test_codes_that_are_not_what_the_bottleneck_says(monkeypatch):
             SpecError, match=r'the bottleneck "plain" gives codes \[3\]; expected \[3, 1\], as latent_sh'
         ):
             build()
+
+
+DIFFERING = (
+    "spec: given decoder.output.bias [16] and 1 more in ae_jax alone, decoder.out.bias [16] and 1 more in ae_torch "
+    "alone; expected tensors of the same names and shapes in both twins"
+)
+
+
+def test_names_that_differ(spec):
+    check_names(spec)
+    with pytest.raises(UserError) as caught:
+        check_names(_with(spec, torch_name="out"))
+    assert str(caught.value) == DIFFERING
+
+
+def test_shapes_that_differ(spec, monkeypatch):
+    shapes = load_engine("jax").shapes(spec)
+    monkeypatch.setattr(type(load_engine("jax")), "shapes", lambda self, spec: shapes | {"encoder.inner.bias": (3,)})
+    with pytest.raises(UserError, match=r"^spec: given encoder\.inner\.bias \[3\] in ae_jax alone, encoder\."):
+        check_names(spec)
+
+
+@pytest.mark.parametrize("job", ["report", "curve", "benchmarks"])
+def test_every_proof_refuses_names_that_differ(spec, tmp_path, monkeypatch, job):
+    file, out = tmp_path / "spec.json", tmp_path / "out"
+    file.write_text(json.dumps(spec_to_json(_with(spec, torch_name="out"))))
+    run = {
+        "report": lambda: run_report(Report(spec=file)),
+        "curve": lambda: run_curve(Curve(spec=file)),
+        "benchmarks": lambda: run_main_job(MainJob(spec=file, out=out)),
+    }[job]
+    with pytest.raises(UserError) as caught:
+        run()
+    assert str(caught.value) == DIFFERING
+    assert not out.exists()
