@@ -11,3 +11,4 @@ from ae_core.spec import spec_from_json as spec_from_json
 from ae_core.spec import spec_to_json as spec_to_json
 from ae_core.spec.presets import PRESETS as PRESETS
 from ae_core.spec.presets import preset as preset
+from ae_core.spec.presets import register_preset as register_preset

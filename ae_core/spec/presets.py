@@ -1,13 +1,15 @@
 """Presets: specs with a name."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from ae_core.errors import SpecError, nearest
 from ae_core.spec.backbone import ConvBackbone, DenseBackbone
 from ae_core.spec.bottleneck import GaussianBottleneck, PlainBottleneck, SigmoidBottleneck, TopKBottleneck
 from ae_core.spec.corruption import MaskingNoise
 from ae_core.spec.likelihood import BernoulliLikelihood
-from ae_core.spec.model import Spec, Training
+from ae_core.spec.model import Spec, Training, spec_to_json
 from ae_core.spec.optimizer import Adam
 from ae_core.spec.penalty import Contractive, SparseKL
 from ae_core.spec.residual import ResidualBackbone
@@ -23,7 +25,7 @@ _FOSTER_AE = Spec(
     training=Training(optimizer=Adam(learning_rate=1e-3, eps=1e-7), batch_size=100, epochs=3),
 )
 
-PRESETS: dict[str, Spec] = {
+_PRESETS: dict[str, Spec] = {
     "foster-ae": _FOSTER_AE,
     "foster-vae": replace(
         _FOSTER_AE,
@@ -97,6 +99,23 @@ PRESETS: dict[str, Spec] = {
     # foster-ae with other layers, and a few less of its parameters.
     "residual": replace(_FOSTER_AE, backbone=ResidualBackbone(channels=(16, 32, 48), strides=(2, 2, 2), groups=8)),
 }
+
+
+PRESETS: Mapping[str, Spec] = MappingProxyType(_PRESETS)
+"""All presets by name, those of plugins included; see `register_preset`."""
+
+
+def register_preset(name: str, spec: object) -> None:
+    """Make a spec known by a name. The same spec under the same name again, as from a module's reload, is no fault.
+
+    Raises:
+        SpecError: it is no spec, or the name is that of another preset.
+    """
+    if not isinstance(spec, Spec):
+        raise SpecError(f'preset "{name}": given {type(spec).__name__}; expected a Spec')
+    if name in _PRESETS and spec_to_json(spec) != spec_to_json(_PRESETS[name]):
+        raise SpecError(f'preset "{name}": given another spec for a name that is taken; expected a name of its own')
+    _PRESETS[name] = spec
 
 
 def preset(name: str) -> Spec:

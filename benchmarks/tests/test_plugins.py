@@ -21,7 +21,7 @@ FILES = {
         from typing import ClassVar
 
         from ae_core.spec import Penalty
-        from ae_core.spec.presets import PRESETS
+        from ae_core.spec.presets import preset, register_preset
 
 
         @dataclass(frozen=True)
@@ -30,7 +30,7 @@ FILES = {
             weight: float = 0.01
 
 
-        PRESETS["plugged"] = replace(PRESETS["dense-digits"], penalties=(Small(),))
+        register_preset("plugged", replace(preset("dense-digits"), penalties=(Small(),)))
         """,
     "jax": """
         import jax.numpy as jnp

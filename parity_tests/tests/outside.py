@@ -12,8 +12,8 @@ from unittest.mock import patch
 from jaxtyping import install_import_hook
 
 from ae_core.spec import component
+from ae_core.spec import presets as known_presets
 from ae_core.spec.plugins import load_plugins
-from ae_core.spec.presets import PRESETS
 
 TWINS = ("jax", "torch")
 ATTENTION = Path(__file__).parents[2] / "examples" / "attention" / "twin_attention"
@@ -24,7 +24,7 @@ PARTS = Path(__file__).parent / "outside_parts"
 def loaded(folder: Path) -> Iterator[ModuleType]:
     """Import a package with both halves, its annotations checked, as --plugin does; afterwards nothing knows it."""
     families = {name: dict(known) for name, known in component._FAMILIES.items()}
-    presets, path, modules = dict(PRESETS), list(sys.path), set(sys.modules)
+    presets, path, modules = dict(known_presets.PRESETS), list(sys.path), set(sys.modules)
     with patch.dict(os.environ), install_import_hook(folder.name, "parity_tests.typecheck.checked"):
         try:
             for twin in TWINS:
@@ -38,8 +38,8 @@ def loaded(folder: Path) -> Iterator[ModuleType]:
             for name, known in families.items():
                 component._FAMILIES[name].clear()
                 component._FAMILIES[name].update(known)
-            PRESETS.clear()
-            PRESETS.update(presets)
+            known_presets._PRESETS.clear()
+            known_presets._PRESETS.update(presets)
 
 
 def command(module: str, *argv: object) -> subprocess.CompletedProcess[str]:

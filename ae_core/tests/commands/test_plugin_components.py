@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ae_core.spec import Penalty
-from ae_core.spec.presets import PRESETS
+from ae_core.spec.presets import preset, register_preset
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Small(Penalty):
     weight: float = 0.01
 
 
-PRESETS["small"] = replace(PRESETS["dense-digits"], penalties=(Small(),))
+register_preset("small", replace(preset("dense-digits"), penalties=(Small(),)))
 """
 _HALF = """
 from ae_{twin}.model.penalty import penalty

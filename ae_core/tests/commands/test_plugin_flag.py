@@ -10,13 +10,13 @@ import pytest
 
 from ae_core.commands.menu import Command
 from ae_core.spec.plugins import VARIABLE
-from ae_core.spec.presets import PRESETS
+from ae_core.spec.presets import _PRESETS
 from ae_core.tests.commands.command_line import TWINS, one_line, run
 
 _PRESET = """
 from dataclasses import replace
-from ae_core.spec.presets import PRESETS
-PRESETS["{name}"] = replace(PRESETS["dense-digits"], input_shape=(4, 4, 1))
+from ae_core.spec.presets import preset, register_preset
+register_preset("{name}", replace(preset("dense-digits"), input_shape=(4, 4, 1)))
 """
 _HALF = "import ae_{twin}.engine\nprint('{name} of {twin}')\n"
 
@@ -26,13 +26,13 @@ def _clean(monkeypatch):
     """Leave variable, path, modules and presets as they were."""
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    modules, presets = set(sys.modules), dict(PRESETS)
+    modules, presets = set(sys.modules), dict(_PRESETS)
     yield
     for name in sys.modules.keys() - modules:
         if name.startswith("plugged"):
             del sys.modules[name]
-    PRESETS.clear()
-    PRESETS.update(presets)
+    _PRESETS.clear()
+    _PRESETS.update(presets)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ae_core.spec import (
     spec_to_json,
 )
 from ae_core.spec.codec import check_kind
+from ae_core.spec.presets import PRESETS, preset, register_preset
 
 SPEC = Spec((8, 8, 1), DenseBackbone((4,)), PlainBottleneck(2))
 FROZEN = "expected @dataclass(frozen=True) above it"
@@ -174,6 +175,23 @@ def test_a_kind_that_is_no_string_is_refused_at_its_definition():
 
         class Third(Shaped):
             kind = 3
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_not_replaced(name):
+    other = replace(preset(name), initializer="lecun_normal")
+    with pytest.raises(SpecError, match=f'^preset "{name}": given another spec for a name that is taken; expected a'):
+        register_preset(name, other)
+    register_preset(name, preset(name))
+    assert preset(name) != other
+
+
+def test_a_preset_is_a_spec():
+    with pytest.raises(SpecError, match=r'^preset "mine": given dict; expected a Spec$'):
+        register_preset("mine", spec_to_json(SPEC))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        PRESETS["mine"] = SPEC
+    assert "mine" not in PRESETS
 
 
 def test_every_kind_here_is_proper():

@@ -20,7 +20,7 @@ from ae_core.spec import (
     check_integers,
     check_name,
 )
-from ae_core.spec.presets import PRESETS
+from ae_core.spec.presets import register_preset
 
 Gelu = Literal["gelu_erf", "gelu_tanh"]
 Pool = Literal["mean", "flatten"]
@@ -94,10 +94,13 @@ class AttentionBackbone(Backbone):
         return {"positions.weight": self.position_std}
 
 
-PRESETS["attention-digits"] = Spec(
-    input_shape=(8, 8, 1),
-    backbone=AttentionBackbone(patch=2, width=32, depth=2, heads=4, mlp_width=64),
-    bottleneck=PlainBottleneck(latent=8),
-    likelihood=BernoulliLikelihood(reduction="sum"),
-    training=Training(Adam(learning_rate=2e-3), Cosine(warmup_steps=50), batch_size=64, epochs=30),
+register_preset(
+    "attention-digits",
+    Spec(
+        input_shape=(8, 8, 1),
+        backbone=AttentionBackbone(patch=2, width=32, depth=2, heads=4, mlp_width=64),
+        bottleneck=PlainBottleneck(latent=8),
+        likelihood=BernoulliLikelihood(reduction="sum"),
+        training=Training(Adam(learning_rate=2e-3), Cosine(warmup_steps=50), batch_size=64, epochs=30),
+    ),
 )
