@@ -35,8 +35,8 @@ class Info:
             sums = {name: checksum(tensor) for name, tensor in tensors.items()}
         else:
             spec = load_spec(self.spec) if self.spec is not None else preset(self.preset or "")
+        shapes = check_size(engine.shapes(spec))  # refuses what cannot be built before anything is printed
         print(json.dumps(spec_to_json(spec), indent=2))
-        shapes = check_size(engine.shapes(spec))
         width = max(len(name) for name in shapes)
         print(f"\n{'tensor':{width}}  {'shape':16}  {'numbers':>9}  {'sha256' if sums else ''}".rstrip())
         for name, shape in sorted(shapes.items()):

@@ -8,9 +8,11 @@ from ae_core.spec.backbone import Padding as Padding
 from ae_core.spec.bottleneck import Bottleneck as Bottleneck
 from ae_core.spec.bottleneck import GaussianBottleneck as GaussianBottleneck
 from ae_core.spec.bottleneck import PlainBottleneck as PlainBottleneck
+from ae_core.spec.bottleneck import TopKBottleneck as TopKBottleneck
 from ae_core.spec.component import MAX_STEPS as MAX_STEPS
 from ae_core.spec.component import Component as Component
 from ae_core.spec.component import Initial as Initial
+from ae_core.spec.component import NoiseSite as NoiseSite
 from ae_core.spec.component import check as check
 from ae_core.spec.component import check_integers as check_integers
 from ae_core.spec.component import check_name as check_name
@@ -19,6 +21,9 @@ from ae_core.spec.component import families as families
 from ae_core.spec.component import kinds as kinds
 from ae_core.spec.component import missing as missing
 from ae_core.spec.corruption import Corruption as Corruption
+from ae_core.spec.corruption import GaussianNoise as GaussianNoise
+from ae_core.spec.corruption import MaskingNoise as MaskingNoise
+from ae_core.spec.corruption import SaltAndPepper as SaltAndPepper
 from ae_core.spec.likelihood import BernoulliLikelihood as BernoulliLikelihood
 from ae_core.spec.likelihood import GaussianLikelihood as GaussianLikelihood
 from ae_core.spec.likelihood import Likelihood as Likelihood
@@ -42,4 +47,6 @@ from ae_core.spec.penalty import Penalty as Penalty
 from ae_core.spec.residual import ResidualBackbone as ResidualBackbone
 from ae_core.spec.schedule import Constant as Constant
 from ae_core.spec.schedule import Cosine as Cosine
+from ae_core.spec.schedule import Cyclical as Cyclical
+from ae_core.spec.schedule import Ramp as Ramp
 from ae_core.spec.schedule import Schedule as Schedule

@@ -26,6 +26,20 @@ class Small(Penalty):
 
 register_preset("small", replace(preset("dense-digits"), penalties=(Small(),)))
 """
+_BACKBONE = """
+from ae_core.spec import Backbone
+
+
+@dataclass(frozen=True)
+class Bare(Backbone):
+    kind: ClassVar[str] = "bare"
+
+    def feature_shape(self, input_shape):
+        return (3,)
+
+
+register_preset("bare", replace(preset("dense-digits"), backbone=Bare()))
+"""
 _HALF = """
 from ae_{twin}.model.penalty import penalty
 from plugged import Small
@@ -85,3 +99,13 @@ def test_a_half_that_is_not_there(plugin, tmp_path, twin):
     assert (status, out) == (2, "")
     assert said.splitlines()[-1].startswith(f'ae-{twin}: ae_{twin} has no penalty for "small-codes"; expected ')
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_info_prints_nothing_of_a_spec_that_it_cannot_build(plugin, tmp_path, twin):
+    (plugin / f"{twin}.py").unlink()
+    with (plugin / "__init__.py").open("a") as file:
+        file.write(_BACKBONE)
+    status, out, said = _program(twin, tmp_path, "info", "--preset", "bare", "--plugin", "plugged")
+    assert (status, out) == (2, "")
+    assert said.startswith(f'ae-{twin}: ae_{twin} has no make_encoder for "bare"; expected ')

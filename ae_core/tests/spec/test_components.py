@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from ae_core import spec as specs
 from ae_core.errors import SpecError
 from ae_core.spec import (
     Backbone,
@@ -194,7 +195,9 @@ def test_a_preset_is_a_spec():
     assert "mine" not in PRESETS
 
 
-def test_every_kind_here_is_proper():
+def test_every_kind_here_is_proper_and_exported():
     for family in families():
         for kind in kinds(family).values():
             check_kind(kind)
+            if kind.__module__.startswith("ae_core.spec."):
+                assert getattr(specs, kind.__name__) is kind
