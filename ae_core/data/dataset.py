@@ -21,8 +21,8 @@ class DataOptions:
     channels: Literal["exact", "gray", "rgb"] = "exact"
     """Images with other channels: refused (exact), colour to its luma (gray), or gray repeated three times (rgb)."""
 
-    count: int = 10_000
-    """Number of images of a procedural data set."""
+    count: int | None = None
+    """Number of images of a procedural data set, 10,000 where absent; refused with any other."""
 
     data_folder: Path = Path("data")
     """Folder in which mnist/ and fashion-mnist/ lie, or into which they are downloaded."""

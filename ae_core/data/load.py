@@ -15,6 +15,9 @@ from ae_core.data.pictures import SUFFIXES, read_folder, read_picture
 from ae_core.data.validate import validate_images
 from ae_core.errors import DataError, nearest
 
+PROCEDURAL = {"cans": cans, "garments": garments}
+COUNT = 10_000
+"""Images of a procedural data set where no count is given."""
 NAMES = ("cans", "garments", "digits", "mnist", "fashion-mnist")
 
 
@@ -27,10 +30,11 @@ def load(source: str, shape: Shape, options: DataOptions = DEFAULT_OPTIONS) -> D
 
     Raises ``DataError`` for a source that is unknown or damaged, or that ``options`` do not bring to ``shape``.
     """
-    if source == "cans":
-        return cans(options.count, shape[:2], options.data_seed, shape[2])
-    if source == "garments":
-        return garments(options.count, shape[:2], options.data_seed, shape[2])
+    if source in PROCEDURAL:
+        count = COUNT if options.count is None else options.count
+        return PROCEDURAL[source](count, shape[:2], options.data_seed, shape[2])
+    if options.count is not None:
+        raise DataError(f"{source}: given a count of {options.count}; expected one for {' or '.join(PROCEDURAL)} alone")
     if source == "digits":
         return _adapted(digits(), shape, options, source)
     if source in NAMES:

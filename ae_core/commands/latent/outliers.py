@@ -1,6 +1,6 @@
 """The command that finds strange images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from ae_core import latent
 from ae_core.commands.inputs import open_model
 from ae_core.commands.latent.figure import Figure, announce
 from ae_core.data import load
+from ae_core.data.load import PROCEDURAL
 from ae_core.errors import as_data_error
 from ae_core.figures import latent as latent_figures
 from ae_core.figures.charts import save_figure
@@ -30,7 +31,11 @@ class Outliers(Figure):
         check_file(self.out, (".png", ".json"), self.force)
         spec, opened = open_model(engine, self.weights)
         model = VectorCodes(opened, spec)
-        data, known = (load(name, spec.input_shape, self.data_options) for name in (self.data, self.known))
+        sources = self.data, self.known
+        options = self.data_options
+        # a count is for those that are drawn, where any of them is
+        uncounted = replace(options, count=None) if PROCEDURAL.keys() & set(sources) else options
+        data, known = (load(s, spec.input_shape, options if s in PROCEDURAL else uncounted) for s in sources)
         with as_data_error():
             detector = latent.fit_detector(model.encode, model.decode, known.images, self.quantile)
         scores = detector.scores(model.encode, model.decode, data.images)

@@ -170,7 +170,8 @@ MISSING = {
 def test_evaluate(tmp_path, weights, capsys, twin, name, data):
     out = tmp_path / "metrics.json"
     argv = ("evaluate", "--weights", weights[name], "--data", data, "--heldout", 0.4, "--seed", 2, "--json", out)
-    assert run(twin, *argv, "--count", 500) == 0
+    argv += ("--count", 500) if data == "cans" else ()
+    assert run(twin, *argv) == 0
     said = capsys.readouterr()
     assert said.err == ""
     report = json.loads(out.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
@@ -185,7 +186,7 @@ def test_evaluate(tmp_path, weights, capsys, twin, name, data):
     for metric, why in report["missing"].items():
         assert metric in said.out
         assert why.split()[0] in said.out
-    assert run(twin, *argv, "--count", 500) == 2
+    assert run(twin, *argv) == 2
     one_line(capsys, twin, "is there already")
 
 

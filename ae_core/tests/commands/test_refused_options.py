@@ -27,6 +27,10 @@ BAD_OPTIONS = {
     "nothing held out": ((*_SMALL, "--heldout", "0"), "held-out fraction is 0"),
     "all held out": ((*_SMALL, "--heldout", "1"), "held-out fraction is 1"),
     "no cans": ((*TRAIN, "--preset", "dense-digits", "--count", "0"), "count is 0, must be 1 to"),
+    "a count of digits": (
+        (*TRAIN, "--preset", "dense-digits", "--data", "digits", "--count", "50"),
+        "digits: given a count of 50; expected one for cans or garments alone",
+    ),
     "images that do not fit": ((*TRAIN, "--preset", "foster-ae", "--data", "digits"), "images are 8×8×1"),
     "a batch of one": (
         (*TRAIN, "--spec", "{in}/norm.json", "--data", "digits", "--batch-size", "1"),
