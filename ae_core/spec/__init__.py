@@ -8,6 +8,7 @@ from ae_core.spec.backbone import Padding as Padding
 from ae_core.spec.bottleneck import Bottleneck as Bottleneck
 from ae_core.spec.bottleneck import GaussianBottleneck as GaussianBottleneck
 from ae_core.spec.bottleneck import PlainBottleneck as PlainBottleneck
+from ae_core.spec.bottleneck import SigmoidBottleneck as SigmoidBottleneck
 from ae_core.spec.bottleneck import TopKBottleneck as TopKBottleneck
 from ae_core.spec.component import MAX_STEPS as MAX_STEPS
 from ae_core.spec.component import Component as Component
@@ -43,7 +44,10 @@ from ae_core.spec.optimizer import SGD as SGD
 from ae_core.spec.optimizer import Adam as Adam
 from ae_core.spec.optimizer import AdamW as AdamW
 from ae_core.spec.optimizer import Optimizer as Optimizer
+from ae_core.spec.penalty import L1 as L1
+from ae_core.spec.penalty import Contractive as Contractive
 from ae_core.spec.penalty import Penalty as Penalty
+from ae_core.spec.penalty import SparseKL as SparseKL
 from ae_core.spec.residual import ResidualBackbone as ResidualBackbone
 from ae_core.spec.schedule import Constant as Constant
 from ae_core.spec.schedule import Cosine as Cosine
