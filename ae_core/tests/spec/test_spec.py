@@ -30,6 +30,7 @@ from ae_core.spec import (
     spec_to_json,
 )
 from ae_core.spec.corruption import GaussianNoise, SaltAndPepper
+from ae_core.spec.penalty import L1
 from ae_core.spec.presets import PRESETS, preset
 from ae_core.spec.schedule import Cyclical
 
@@ -60,15 +61,17 @@ SPECS = {
     "salt and pepper, cycles": Spec(
         (1, 1, 1), DenseBackbone(()), GaussianBottleneck(1, Cyclical(2.0)), corruption=SaltAndPepper(0.2)
     ),
+    "L1": Spec((1, 1, 1), DenseBackbone(()), PlainBottleneck(1), penalties=(L1(0.5),)),
 }
 
 
 def _parts(value):
     yield type(value)
     for field in dataclasses.fields(value):
-        part = getattr(value, field.name)
-        if dataclasses.is_dataclass(part):
-            yield from _parts(part)
+        held = getattr(value, field.name)
+        for part in held if isinstance(held, tuple) else (held,):
+            if dataclasses.is_dataclass(part):
+                yield from _parts(part)
 
 
 def test_every_dataclass_is_in_the_table():
