@@ -59,53 +59,57 @@ class JaxSide:
         with jax.enable_x64(self.precision == "float64"):
             (out, state), taps = jax.jit(with_taps(self._apply))(self.arrays, *self.inputs)
             if self.pair.jax_taps is not None:
-                taps = jax.jit(self.pair.jax_taps)(self.tree.filled(self.arrays), *self.inputs)
+                given = self.pair.jax_taps
+                taps = jax.jit(lambda arrays, *x: given(self.tree.filled(arrays), *x))(self.arrays, *self.inputs)
             found = {} if state is None else take_apart(state, self.tree.collections).arrays()
             return [np.asarray(leaf) for leaf in jax.tree.leaves(out)], _numpy(taps), found
 
     @cached_property
-    def _loss(self) -> Callable[..., Any]:
-        def loss(arrays: Mapping[str, Any], inputs: tuple[Any, ...], targets: list[Array]) -> Any:
+    def _slopes(self) -> Callable[..., Any]:
+        """The loss and its gradients by arrays and by float inputs, compiled once."""
+        floats = self._floats
+
+        def loss(arrays: Mapping[str, Any], chosen: list[Any], targets: list[Any]) -> Any:
+            inputs = list(self.inputs)
+            for i, x in zip(floats, chosen, strict=True):
+                inputs[i] = x
             out, _ = self._apply(arrays, *inputs)
             if self.pair.jax_loss is not None:
                 return self.pair.jax_loss(out, *inputs)
             leaves = jax.tree.leaves(out)
             return sum(((y - t) ** 2).mean() for y, t in zip(leaves, targets, strict=True)) / 2
 
-        return loss
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+    @property
+    def _floats(self) -> list[int]:
+        return [i for i, x in enumerate(self.inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
 
     def backward(self, targets: list[Array]) -> Backward:
         """Return the loss and its gradients."""
         with jax.enable_x64(self.precision == "float64"):
-            floats = [i for i, x in enumerate(self.inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-            def loss(arrays: Mapping[str, Any], chosen: list[Any]) -> Any:
-                inputs = list(self.inputs)
-                for i, x in zip(floats, chosen, strict=True):
-                    inputs[i] = x
-                return self._loss(arrays, tuple(inputs), targets)
-
-            run = jax.jit(jax.value_and_grad(loss, (0, 1)))
-            value, (by_array, by_input) = run(self.arrays, [self.inputs[i] for i in floats])
+            value, (by_array, by_input) = self._slopes(self.arrays, [self.inputs[i] for i in self._floats], targets)
             return Backward(float(value), self._torch_layout(by_array), [np.asarray(x) for x in by_input])
 
     def train(self, optimizer: Any, steps: int, targets: list[Array], still: frozenset[str]) -> Arrays:
-        """Return the parameters after so many steps; those of PyTorch's names in ``still`` stay as they are."""
-        fixed = {source for name in still for source in self.matches.tensors[name].sources}
+        """Return the parameters after so many steps; those of PyTorch's names in ``still``, and state, stay."""
+        parameters = {name for name, _ in self.pair.torch_module.named_parameters()} - still
+        moving = {source for name in parameters for source in self.matches.tensors[name].sources}
         with jax.enable_x64(self.precision == "float64"):
-            arrays = {name: array for name, array in self.arrays.items() if name not in fixed}
-            held = {name: array for name, array in self.arrays.items() if name in fixed}
 
             @jax.jit
-            def step(arrays: Any, state: Any) -> tuple[Any, Any]:
-                slope = jax.grad(lambda part: self._loss({**part, **held}, self.inputs, targets))(arrays)
-                updates, state = optimizer.update(slope, state, arrays)
+            def update(slopes: Any, state: Any, arrays: Any) -> tuple[Any, Any]:
+                updates, state = optimizer.update(slopes, state, arrays)
                 return optax.apply_updates(arrays, updates), state
 
-            state = optimizer.init(arrays)
+            chosen, arrays = [self.inputs[i] for i in self._floats], dict(self.arrays)
+            state = optimizer.init({name: arrays[name] for name in moving})
             for _ in range(steps):
-                arrays, state = step(arrays, state)
-            return self._torch_layout({**arrays, **held})
+                _, (slopes, _) = self._slopes(arrays, chosen, targets)
+                only = [{name: tree[name] for name in moving} for tree in (slopes, arrays)]
+                moved, state = update(only[0], state, only[1])
+                arrays |= moved
+            return self._torch_layout(arrays)
 
     def _torch_layout(self, arrays: Mapping[str, Any]) -> Arrays:
         host = _numpy(arrays)

@@ -124,6 +124,27 @@ class BatchFlax(nn.Module):
         )
 
 
+class Evaluated(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.BatchNorm(use_running_average=True, epsilon=1e-5, name="norm")(nn.Dense(6, name="one")(x))
+
+
+def evaluated_net():
+    module = Torch(one=torch.nn.Linear(12, 6), norm=torch.nn.BatchNorm1d(6)).eval()
+    steps_by_their_own = {"jax_optimizer": optax.adamw(1e-3, weight_decay=0.1)}
+    others = {"torch_optimizer": lambda parameters: torch.optim.AdamW(parameters, 1e-3, weight_decay=0.1)}
+    model = Evaluated()
+    return {
+        "jax_apply": model.apply,
+        "jax_params": model.init(jax.random.key(0), VECTOR),
+        "torch_module": module,
+        "inputs": (VECTOR,),
+        **steps_by_their_own,
+        **others,
+    }
+
+
 def batch_net(**fields):
     model, module = BatchFlax(), Torch(one=torch.nn.Linear(12, 6), norm=torch.nn.BatchNorm1d(6, **fields))
     return {
@@ -228,6 +249,7 @@ EQUAL = {
     "batch norm in training": lambda: (
         batch_net() | {"torch_module": Torch(one=torch.nn.Linear(12, 6), norm=Biased(6)).train()}
     ),
+    "batch norm in evaluation, whose statistics no decay moves": evaluated_net,
     "PyTorch's own attention": attention_pair,
     "attention written out": lambda: projected(merge=right_merge),
     "losses of their own": lambda: losses(lambda y, x: (y**2).sum(), lambda y, x: (y**2).sum()),
