@@ -1,7 +1,7 @@
 """How a page decodes: steps that are the decoder, a limit that wrong steps do not pass, and a grid in their place."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -310,8 +310,11 @@ def test_a_plugin_brings_steps_of_its_own(registered):
     assert content.decoder.is_exact
 
 
+@dataclass(frozen=True)
 class _Map(Bottleneck):
     """Codes with a shape."""
+
+    kind: ClassVar[str] = "map of six numbers"
 
     def latent_shape(self, features):
         return _Mapped.SHAPE
