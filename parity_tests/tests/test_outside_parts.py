@@ -160,10 +160,7 @@ def test_an_oracle_needs_forward_and_backward_alone(unknown, hold):
     class Cauchy(Likelihood):
         kind: ClassVar[str] = "cauchy"
         scale: float = 0.3
-
-        @property
-        def coefficients(self):
-            return {"reconstruction": 1.0}
+        weight: float = 1.0
 
     spec = replace(CASES_OF_THE_TABLE["dense silu"], likelihood=Cauchy())
     ae_jax.model.likelihood.make_likelihood.register(Cauchy, lambda c: CauchyTerm(jax.numpy.log1p, c.scale))
