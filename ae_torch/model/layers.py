@@ -67,13 +67,24 @@ class ConvTranspose(nn.ConvTranspose2d):
         self.extra = None if native else (-before, -after, -before, -after)
 
     def forward(self, x: Float[Tensor, "B I h w"], output_size: list[int] | None = None) -> Float[Tensor, "B O H W"]:
-        y = super().forward(x, output_size)
+        y = self._spread(x) if self.kernel_size[0] == 1 < self.stride[0] else super().forward(x, output_size)
         if self.extra is None:
             return y
         before, after = -self.extra[0], -self.extra[1]
         if min(before, after) >= 0:  # a view, where F.pad makes a copy
             return y[:, :, before : y.shape[2] - after, before : y.shape[3] - after]
         return F.pad(y, self.extra)
+
+    def _spread(self, x: Float[Tensor, "B I h w"]) -> Float[Tensor, "B O H W"]:
+        """The same with a kernel of 1, for the reason that `Conv` gives: pixels are put in place after the product."""
+        stride, more = self.stride[0], self.output_padding[0]
+        y = F.conv_transpose2d(x, self.weight)
+        batch, channels, *sides = y.shape
+        y = F.pad(y.reshape(batch, channels, sides[0], 1, sides[1], 1), (0, stride - 1, 0, 0, 0, stride - 1))
+        y = y.reshape(batch, channels, *(side * stride for side in sides))
+        height, width = ((side - 1) * stride + 1 + more for side in sides)
+        y = y[:, :, :height, :width]
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 def _native(edges: tuple[int, int], stride: int) -> bool:
