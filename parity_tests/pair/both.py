@@ -166,9 +166,10 @@ class Both:
         """Name the buffers that are not JAX's."""
         return [name for name, distance in self._state(buffers).items() if not distance <= IDENTITY_LIMIT]
 
-    def targets(self, seed: int) -> tuple[list[Array], list[Array]]:
-        """Return fixed targets for either side's outputs."""
-        rng = np.random.default_rng(seed)
+    @cached_property
+    def _targets(self) -> tuple[list[Array], list[Array]]:
+        """Fixed targets for either side's outputs."""
+        rng = np.random.default_rng(0)
         ours, theirs = [], []
         for name, output in self.outputs.items():
             target = rng.standard_normal(output.shape)
@@ -178,10 +179,6 @@ class Both:
                 np.zeros(self.torch_outputs[name].shape) if turn is None else np.ascontiguousarray(turn(target))
             )
         return ours, theirs
-
-    @cached_property
-    def _targets(self) -> tuple[list[Array], list[Array]]:
-        return self.targets(0)
 
     @cached_property
     def slopes(self) -> Backward:
@@ -220,8 +217,7 @@ class Both:
 
     def factor(self, changes: Mapping[int, Change]) -> float | None:
         """Return the one factor by which all of PyTorch's gradients, and its loss, are smaller, if there is one."""
-        theirs = self.torch.backward(self._targets[1], changes)
-        ours = self.slopes
+        ours, theirs = self.slopes, self._torch_slopes(changes)
         still = self.still(changes)
         names = [name for name in theirs.parameters if name not in still]
         a = np.concatenate([ours.parameters[name].ravel() for name in names])
