@@ -180,17 +180,16 @@ def _dense(draw: Draw, wanted: Wanted) -> Body:
 
 @st.composite
 def _conv(draw: Draw, wanted: Wanted) -> Body:
-    depth = draw(st.integers(1, 3))
+    padding = draw(st.sampled_from(["same", "torch"]))
+    kernel = draw(st.sampled_from(range(1, 9, 2 if padding == "torch" else 1)))
+    # one layer alone is cheap at any kernel
+    depth = draw(st.integers(1, 3 if kernel <= 5 else 1))
     strides = tuple(draw(st.lists(st.integers(1, 3), min_size=depth, max_size=depth)))
     # the sides are multiples of all strides together
     total = math.prod(strides)
     sides = st.integers(1, min(SIDE // total, 4)).map(lambda n: n * total)
     shape = draw(sides), draw(sides), draw(st.integers(1, 3))
     channels = tuple(draw(st.lists(st.integers(1, 6), min_size=depth, max_size=depth)))
-    padding = draw(st.sampled_from(["same", "torch"]))
-    # one layer alone is cheap at any kernel
-    most = 8 if depth == 1 else 5
-    kernel = draw(st.sampled_from(range(1, most + 1, 2 if padding == "torch" else 1)))
     positions = shape[0] * shape[1] // total**2
     blocks = Blocks(channels, positions, positions * strides[-1] ** 2)
     norm = draw(_norms(blocks, min(*channels, shape[2] * kernel**2)))

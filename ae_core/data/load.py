@@ -33,7 +33,7 @@ def load(source: str, shape: Shape, options: DataOptions = DEFAULT_OPTIONS) -> D
     if source in PROCEDURAL:
         count = COUNT if options.count is None else options.count
         return PROCEDURAL[source](count, shape[:2], options.data_seed, shape[2])
-    if options.count is not None:
+    if options.count is not None and (source in NAMES or os.path.exists(source)):
         raise DataError(f"{source}: given a count of {options.count}; expected one for {' or '.join(PROCEDURAL)} alone")
     if source == "digits":
         return _adapted(digits(), shape, options, source)

@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,10 +31,18 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation over positions and the channels of a group. Source: Wu & He (2018), eq. 1-6."""
+    """Group normalisation over positions and the channels of a group. Source: Wu & He (2018), eq. 1-6.
+
+    Works in contiguous memory: on CPU, PyTorch's kernel for channels_last takes the variance as E[x²] − μ², which loses
+    all digits over a group that is nearly even, such as the ground behind a can.
+    """
 
     def __init__(self, features: int, groups: int, eps: float) -> None:
         super().__init__(groups, features, eps)
+
+    def forward(self, x: Float[Tensor, "B C *P"]) -> Float[Tensor, "B C *P"]:
+        y = super().forward(x.contiguous())
+        return y.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else y
 
 
 class LayerNorm(nn.LayerNorm):

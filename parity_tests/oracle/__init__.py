@@ -22,6 +22,7 @@ To first order in u: σ, in a norm, is a positive sum of exact squares up to ter
 import parity_tests.oracle.conv
 import parity_tests.oracle.dense
 import parity_tests.oracle.residual  # noqa: F401 (each registers its kinds)
+from parity_tests.oracle.errors import RandomErrors as RandomErrors
 from parity_tests.oracle.layer import Bounded as Bounded
 from parity_tests.oracle.layer import Layer as Layer
 from parity_tests.oracle.layer import Values as Values

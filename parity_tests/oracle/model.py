@@ -23,7 +23,7 @@ from parity_tests.oracle.layer import Array, Arrays, Layer, Stateful, Tensors
 from parity_tests.oracle.likelihood import layer_of_likelihood
 from parity_tests.oracle.norm import layer_of_norm
 from parity_tests.oracle.penalty import OfEncoder, Pull, Term, layer_of_penalty
-from parity_tests.oracle.tree import Chain, Flow, Leaf, Node, Replay, Tape, forward
+from parity_tests.oracle.tree import Chain, Errors, Flow, Leaf, Node, Replay, Tape, forward
 
 Images = Float[np.ndarray, "B H W C"]
 Noise = Mapping[str, Float[np.ndarray, "B ..."]]
@@ -129,7 +129,14 @@ def parameters_of(name: str, tensors: Tensors, images: Images, noise: Noise) -> 
     return {key: value.astype(np.float64) for key, value in own.items()}
 
 
-def run(spec: Spec, tensors: Tensors, images: Images, noise: Noise, sides: Tensors | None = None) -> Result:
+def run(
+    spec: Spec,
+    tensors: Tensors,
+    images: Images,
+    noise: Noise,
+    sides: Tensors | None = None,
+    errors: Errors | None = None,
+) -> Result:
     """Run forward and backward through all layers.
 
     Args:
@@ -138,12 +145,13 @@ def run(spec: Spec, tensors: Tensors, images: Images, noise: Noise, sides: Tenso
         images: one batch.
         noise: by site.
         sides: every module's output in another pass; their signs then say on which side of a kink each number is.
+        errors: what the results of layers between images and the decoder's output are off by.
 
     Raises:
         MissingError: the oracle knows nothing of one of the spec's components.
     """
     net = net_of(spec)
-    tape = Tape({name: parameters_of(name, tensors, images, noise) for name in net.layers}, {}, {}, {}, {})
+    tape = Tape({name: parameters_of(name, tensors, images, noise) for name in net.layers}, {}, {}, {}, {}, errors)
     if sides is not None:
         for name, flow in flows(net, tape.parameters, sides, images).items():
             tape.parameters[name]["side"] = flow.value.astype(np.float64)

@@ -59,23 +59,15 @@ class Norm(ABC):
         """Return √K·u times the formulas on absolute values, with sums for differences."""
         n, count = self._alike(x), x.size / x.shape[-1]
         (normal, sigma), w = self._normal(x), np.abs(p["weight"])
-        lost = self.lost_by_squares(x)
-        scale = (np.abs(x) + self._mean(np.abs(x))) / sigma + np.abs(normal) * lost
+        scale = (np.abs(x) + self._mean(np.abs(x))) / sigma
         g = w * np.abs(dy)
-        dx = (g + self._mean(g) + scale * self._mean(g * scale)) / sigma * (1 + lost)
+        dx = (g + self._mean(g) + scale * self._mean(g * scale)) / sigma
         sums = {
             "weight": u * _per_channel(np.sqrt(count + n + 8) * np.abs(dy) * scale),
             "bias": math.sqrt(count) * u * _per_channel(np.abs(dy)),
         }
         forward = np.sqrt(n + 8) * u * (w * scale + np.abs(p["bias"]))
         return Values(forward, np.sqrt(2 * n + 16) * u * dx, sums)
-
-    def lost_by_squares(self, x: Array) -> Array:
-        """Return by how many roundings of itself σ is further off where a twin takes σ² for E[x²] − μ²: 0, none does.
-
-        Broadcasts against x.
-        """
-        return np.zeros(1)
 
     def moments(self, x: Array) -> tuple[Array, Array]:
         """Return mean and biased variance of every number's group, both of x's shape."""
@@ -134,14 +126,6 @@ class GroupNorm(Norm):
 
     eps: float
     groups: int
-
-    def lost_by_squares(self, x: Array) -> Array:
-        """Return (E[x²] + μ²)/(2·σ²): PyTorch's kernel for images with channels last takes σ² for E[x²] − μ².
-
-        Both are rounded before they cancel, and half of their error is that of σ.
-        """
-        mean, var = self.moments(x)
-        return (var + 2 * mean**2) / (2 * (var + self.eps)) if x.ndim == 4 else np.zeros(1)
 
     def grouping(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return positions and the channels of a group."""

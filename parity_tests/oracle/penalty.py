@@ -58,7 +58,7 @@ class Absolute:
 
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return Σ |z| over the batch, over its size."""
-        return np.array([np.abs(x).sum() / len(x)])
+        return (np.abs(x).sum() / len(x)).reshape(1)
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return the sign of z, times dy over the size of the batch."""
@@ -82,7 +82,7 @@ class RateDivergence:
     def forward(self, p: Tensors, x: Array) -> Array:
         """Return the sum over latent dimensions."""
         rho, on, off = self.rate, expit(x).mean(0), expit(-x).mean(0)
-        return np.array([(rho * np.log(rho / on) + (1 - rho) * np.log((1 - rho) / off)).sum()])
+        return (rho * np.log(rho / on) + (1 - rho) * np.log((1 - rho) / off)).sum().reshape(1)
 
     def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
         """Return the gradient by ρ̂ times that of the logistic function, over the size of the batch."""

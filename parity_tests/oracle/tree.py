@@ -30,6 +30,21 @@ class Tape(NamedTuple):
     """By parameters, under their full names."""
     further: Arrays
     """Gradients of the loss by outputs of layers, beside those that come back through the net."""
+    errors: "Errors | None" = None
+    """What every layer's results are off by; nothing, where absent."""
+
+
+@runtime_checkable
+class Errors(Protocol):
+    """Says what results of layers are off by."""
+
+    def of_output(self, layer: Layer, p: Arrays, x: Array, y: Array) -> Array:
+        """Return errors of an output."""
+        ...
+
+    def of_gradients(self, layer: Layer, p: Arrays, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return errors of the gradients by input and parameters."""
+        ...
 
 
 @runtime_checkable
@@ -91,7 +106,11 @@ class Leaf:
         """Return the layer's own gradient."""
         name, shape = self.name, tape.outputs[self.name].shape
         dy = dy.reshape(shape) + (tape.further[name].reshape(shape) if name in tape.further else 0.0)
-        dx, gradients = self.layer.backward(tape.parameters[name], tape.inputs[name], dy)
+        given = tape.parameters[name], tape.inputs[name], dy
+        dx, gradients = self.layer.backward(*given)
+        if tape.errors is not None:
+            further, others = tape.errors.of_gradients(self.layer, *given)
+            dx, gradients = dx + further, {key: value + others[key] for key, value in gradients.items()}
         tape.gradients.update({f"{name}.{key}": value for key, value in gradients.items()})
         return dx
 
@@ -217,9 +236,12 @@ class Forward(NamedTuple):
 
     def layer(self, leaf: Leaf, flow: Flow) -> np.ndarray:
         """Run it."""
-        self.tape.inputs[leaf.name] = flow.value
-        self.tape.outputs[leaf.name] = leaf.layer.forward(self.tape.parameters[leaf.name], flow.value)
-        return self.tape.outputs[leaf.name]
+        p, x = self.tape.parameters[leaf.name], flow.value
+        y = leaf.layer.forward(p, x)
+        if self.tape.errors is not None:
+            y = y + self.tape.errors.of_output(leaf.layer, p, x, y)
+        self.tape.inputs[leaf.name], self.tape.outputs[leaf.name] = x, y
+        return y
 
     def module(self, name: str, flow: Flow) -> None:
         """Take its output down."""

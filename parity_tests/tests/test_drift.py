@@ -220,7 +220,7 @@ def test_command_names_the_planted_layer(spec_file, tmp_path, monkeypatch, capsy
 GATES = {
     "identity": {"forward", "loss", "gradient", "loss after 1 step", "training after 1 step"},
     "layers": {"float32 layer"},
-    "network": {"float32 network"},
+    "network": {"float64 network", "float32 network"},
 }
 
 
