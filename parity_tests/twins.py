@@ -59,9 +59,8 @@ def jax_pass(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> Pass
     with jax.enable_x64(precision == "float64"):
         variables = ae_jax.from_tensors(tensors, precision)
         x, eps = jnp.asarray(images, precision), jax_noise(noise, precision)
-        backward, forward = compiled_pass(spec)
-        gradients, result = backward(variables["params"], variables[STATE], x, eps)
-        taps = dict(_jax_taps(forward(variables, x, eps), ""))
+        (gradients, result), taken = compiled_pass(spec)(variables, x, eps)
+        taps = dict(_jax_taps(taken, ""))
         return Pass(
             {name: np.asarray(value) for name, value in taps.items()},
             {name: np.asarray(value) for name, value in {"loss": result.total, **result.terms}.items()},
@@ -76,8 +75,11 @@ def jax_noise(noise: Noise, precision: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def compiled_pass(spec: Spec) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the compiled gradient and the compiled forward pass with every module's output, of the JAX twin."""
+def compiled_pass(spec: Spec) -> Callable[..., Any]:
+    """Return the JAX twin's gradient, with its loss, and every module's output, compiled as one program.
+
+    What both have in common is compiled once.
+    """
     model = ae_jax.build(spec)
 
     def loss(params: Any, state: Any, x: Any, noise: Any) -> Any:
@@ -92,7 +94,11 @@ def compiled_pass(spec: Spec) -> tuple[Callable[..., Any], Callable[..., Any]]:
             _, updated = model.network.apply(variables, x, noise, mask, capture_intermediates=True, mutable=collections)
         return updated["intermediates"]
 
-    return jax.jit(jax.grad(loss, has_aux=True)), jax.jit(forward)
+    def both(variables: Any, x: Any, noise: Any) -> Any:
+        gradients = jax.grad(loss, has_aux=True)(variables["params"], variables[STATE], x, noise)
+        return gradients, forward(variables, x, noise)
+
+    return jax.jit(both)
 
 
 def _jax_taps(node: Any, path: str) -> Iterator[tuple[str, Any]]:

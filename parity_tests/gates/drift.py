@@ -150,10 +150,9 @@ def check_formulas(spec: Spec, images: Images, seed: int) -> list[Check]:
 
 
 def check_distances(spec: Spec, images: Images, seed: int) -> list[Check]:
-    """Hold either twin's whole float32 net to three times the other's distance from the oracle, or to what its own layers'
-    roundings add up to, where that is more.
+    """Hold either twin's whole float32 net to three times the other's distance from the oracle.
 
-    The second is for chance: where all numbers go through a code of two, or a norm divides by next to nothing, one
+    Or to what the roundings of its own layers add up to, where that is more: where all numbers go through a code of two, or a norm divides by next to nothing, one
     rounding error decides how far off everything after it is. See `_expected`.
 
     Three distances each: of all modules' outputs, of all gradients, and of the loss. Over many tensors the distance is

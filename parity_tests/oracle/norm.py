@@ -58,7 +58,7 @@ class Norm(ABC):
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return √K·u times the formulas on absolute values, with sums for differences."""
         n, count = self._alike(x), x.size / x.shape[-1]
-        (normal, sigma), w = self._normal(x), np.abs(p["weight"])
+        (_, sigma), w = self._normal(x), np.abs(p["weight"])
         scale = (np.abs(x) + self._mean(np.abs(x))) / sigma
         g = w * np.abs(dy)
         dx = (g + self._mean(g) + scale * self._mean(g * scale)) / sigma
