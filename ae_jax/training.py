@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 from ae_core.spec import Spec
 from ae_jax.execution.compiler import after
 from ae_jax.execution.gradients import Gradients, Inputs, whole_batch
-from ae_jax.model.autoencoder import NO_NOISE, Autoencoder, Variables
-from ae_jax.model.bottleneck import Coefficients, Noise
+from ae_jax.model.autoencoder import Autoencoder, Variables
+from ae_jax.model.bottleneck import NO_NOISE, Coefficients, Noise
 from ae_jax.model.norm import Mask
 from ae_jax.optim import make_optimizer, moments, with_moments
 from ae_jax.tensors import STATE, from_tensors, tensor_shapes, to_tensors

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ae_core.spec import Spec
-from ae_torch.model.autoencoder import NO_NOISE, Autoencoder
-from ae_torch.model.bottleneck import Coefficients, Noise
+from ae_torch.model.autoencoder import Autoencoder
+from ae_torch.model.bottleneck import NO_NOISE, Coefficients, Noise
 from ae_torch.optim import clip_by_global_norm, make_optimizer, moments, with_moments
 from ae_torch.tensors import from_tensors, tensor_shapes, to_tensors
 

@@ -147,6 +147,19 @@ ROWS: dict[str, Spec] = {
         training=_ADAMW,
         corruption=GaussianNoise(0.1),
     ),
+    "residual, learned scale": Spec(
+        (4, 8, 2), ResidualBackbone((4, 8), (2, 1), 2, 1e-3, learned_scale=True), _VAE, training=_SGD
+    ),
+    "dense dropout": Spec((6, 5, 1), replace(_DENSE, dropout=0.3), _PLAIN, training=_ADAM),
+    "dense dropout, norm, vae": Spec(
+        (6, 5, 1),
+        replace(_DENSE, activation="gelu_tanh", norm=LayerNorm(1e-3), dropout=0.5),
+        _VAE,
+        _BERNOULLI,
+        training=_ADAMW,
+        corruption=MaskingNoise(0.2),
+    ),
+    "conv dropout": Spec((12, 8, 3), replace(_CONV, kernel=4, dropout=0.2), _VAE, _GAUSSIAN, training=_SGD),
     "dense linear": Spec((6, 5, 1), DenseBackbone(()), _PLAIN, GaussianLikelihood(), training=_ADAM),
     "dense vae": Spec((6, 5, 1), _DENSE, _VAE, _BERNOULLI, training=_ADAMW),
     "dense vae, warm-up": Spec((6, 5, 1), _DENSE, GaussianBottleneck(3, Constant(25)), _BERNOULLI, training=_ADAM),

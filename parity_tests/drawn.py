@@ -165,6 +165,10 @@ class Wanted(NamedTuple):
         dies = self.posterior and min(widths, default=FEW) < FEW
         return st.sampled_from([name for name in get_args(Activation) if not (dies and name == "relu")])
 
+    def dropouts(self, widths: tuple[int, ...]) -> st.SearchStrategy[float]:
+        """Return those with which some features are left."""
+        return st.just(0.0) | st.floats(0.05, 0.6) if min(widths, default=0) >= FEW else st.just(0.0)
+
 
 Body = tuple[Backbone, tuple[int, int, int]]
 
@@ -175,7 +179,8 @@ def _dense(draw: Draw, wanted: Wanted) -> Body:
     hidden = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8, 12]), max_size=3)))
     inputs = min(*hidden, wanted.latent, math.prod(shape)) if hidden else 0
     norm = draw(_norms(Blocks(hidden, 1, 2), inputs)) if hidden else None
-    return DenseBackbone(hidden, draw(wanted.activations(hidden)), draw(_slopes), norm), shape
+    dropout = draw(wanted.dropouts(hidden))
+    return DenseBackbone(hidden, draw(wanted.activations(hidden)), draw(_slopes), norm, dropout), shape
 
 
 @st.composite
@@ -194,7 +199,14 @@ def _conv(draw: Draw, wanted: Wanted) -> Body:
     blocks = Blocks(channels, positions, positions * strides[-1] ** 2)
     norm = draw(_norms(blocks, min(*channels, shape[2] * kernel**2)))
     return ConvBackbone(
-        channels, strides, kernel, padding, draw(wanted.activations(channels)), draw(_slopes), norm
+        channels,
+        strides,
+        kernel,
+        padding,
+        draw(wanted.activations(channels)),
+        draw(_slopes),
+        norm,
+        draw(wanted.dropouts(channels)),
     ), shape
 
 
@@ -206,7 +218,9 @@ def _residual(draw: Draw, wanted: Wanted) -> Body:
     # groups of four channels and more, and four positions: norm upon norm of few numbers leaves mostly rounding
     groups = draw(st.integers(1, 2))
     width = draw(st.sampled_from([4, 6])) * groups
-    return ResidualBackbone((width,), (stride,), groups, draw(_eps), draw(st.booleans())), shape
+    return ResidualBackbone(
+        (width,), (stride,), groups, draw(_eps), *draw(st.tuples(st.booleans(), st.booleans()))
+    ), shape
 
 
 BACKBONES: tuple[Callable[[Wanted], st.SearchStrategy[Body]], ...] = (*(_dense, _conv) * 4, _residual)

@@ -2,19 +2,25 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ae_core.spec.component import (
     MAX_CHANNELS,
     MAX_KERNEL,
     MAX_WIDTH,
     Component,
+    NoiseSite,
     check,
     check_integers,
     check_name,
 )
+from ae_core.spec.dropout import check_dropout, dropout_sites
 from ae_core.spec.norm import Norm
+
+if TYPE_CHECKING:
+    from ae_core.spec.model import Spec
 
 Activation = Literal["relu", "leaky_relu", "silu", "gelu_erf", "gelu_tanh"]
 SMOOTH: tuple[Activation, ...] = ("silu", "gelu_erf", "gelu_tanh")
@@ -68,12 +74,17 @@ class DenseBackbone(Backbone):
     """Slope of leaky_relu below 0."""
     norm: Norm | None = None
     """Between a hidden layer and its activation; the layer then has no bias of its own."""
+    dropout: float = 0.0
+    """Share of the numbers after each activation, in encoder and decoder, that a training step leaves out."""
+    loss_only: ClassVar[tuple[str, ...]] = ("dropout",)
 
     def __post_init__(self) -> None:
         check_integers("hidden", self.hidden, 1, MAX_WIDTH)
         check_name("activation", self.activation, Activation)
         check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
         check(bool(self.hidden) or self.norm is None, "norm", self.norm, "null where there is no hidden layer")
+        check_dropout(self.dropout)
+        check(bool(self.hidden) or not self.dropout, "dropout", self.dropout, "0 where there is no hidden layer")
         if self.norm is not None:
             self.norm.check_widths("hidden", self.hidden)
 
@@ -89,6 +100,11 @@ class DenseBackbone(Backbone):
     def absorbs_code_bias(self) -> bool:
         """Whether the decoder's first block subtracts its batch's mean."""
         return self.norm is not None and self.norm.couples_samples
+
+    def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
+        """Return the noise of dropout, at ``PART.blocks.NUMBER.dropout``."""
+        encoder = [(width,) for width in self.hidden]
+        return dropout_sites(self.dropout, {"encoder": encoder, "decoder": encoder[::-1]})
 
     @property
     def is_smooth(self) -> bool:
@@ -116,6 +132,9 @@ class ConvBackbone(Backbone):
     """Slope of leaky_relu below 0."""
     norm: Norm | None = None
     """Between a convolution and its activation; the convolution then has no bias of its own."""
+    dropout: float = 0.0
+    """Share of the numbers after each activation, in encoder and decoder, that a training step leaves out."""
+    loss_only: ClassVar[tuple[str, ...]] = ("dropout",)
 
     def __post_init__(self) -> None:
         check(len(self.channels) >= 1, "channels", list(self.channels), "at least one entry")
@@ -129,6 +148,7 @@ class ConvBackbone(Backbone):
             check(self.kernel % 2 == 1, "kernel", self.kernel, 'odd where padding is "torch"')
         check_name("activation", self.activation, Activation)
         check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
+        check_dropout(self.dropout)
         if self.norm is not None:
             self.norm.check_widths("channels", self.channels)
 
@@ -138,10 +158,21 @@ class ConvBackbone(Backbone):
 
     def feature_shape(self, input_shape: tuple[int, int, int]) -> Shape:
         """Return height, width and channels after the last convolution."""
-        height, width, _ = input_shape
+        return (*self._sides(input_shape)[-1], self.channels[-1])
+
+    def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
+        """Return the noise of dropout, at ``PART.blocks.NUMBER.dropout``."""
+        sides = self._sides(spec.input_shape)
+        encoder = [(*side, wide) for side, wide in zip(sides[1:], self.channels, strict=True)]
+        decoder = [(*side, wide) for side, wide in zip(sides[-2::-1], self.channels[::-1], strict=True)]
+        return dropout_sites(self.dropout, {"encoder": encoder, "decoder": decoder})
+
+    def _sides(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+        """Return height and width of the images, and after each of the encoder's convolutions."""
+        sides = [input_shape[:2]]
         for stride in self.strides:
-            height, width = height // stride, width // stride
-        return height, width, self.channels[-1]
+            sides.append((sides[-1][0] // stride, sides[-1][1] // stride))
+        return sides
 
     def smallest_batch(self, input_shape: tuple[int, int, int]) -> int:
         """Return 2 where statistics are those of a batch of single pixels."""

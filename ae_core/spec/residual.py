@@ -1,10 +1,11 @@
 """The residual backbone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ae_core.spec.backbone import Backbone, Shape, check_strides
-from ae_core.spec.component import MAX_CHANNELS, MAX_KERNEL, check, check_integers
+from ae_core.spec.component import MAX_CHANNELS, MAX_KERNEL, Initial, check, check_integers
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class ResidualBackbone(Backbone):
     """Added to every variance under the root."""
     attention: bool = False
     """Self-attention at the narrowest map, in encoder and decoder."""
+    learned_scale: bool = False
+    """A factor of every block's branch, one number that is learned and starts at 0: x + α·branch, so that at the start
+    there are the shortcuts alone (Bachlechner et al., 2020, "ReZero is all you need", eq. 3)."""
 
     def __post_init__(self) -> None:
         check(len(self.channels) >= 1, "channels", list(self.channels), "at least one entry")
@@ -49,6 +53,11 @@ class ResidualBackbone(Backbone):
         for stride in self.strides:
             height, width = height // stride, width // stride
         return height, width, self.channels[-1]
+
+    @property
+    def initial_values(self) -> Mapping[str, Initial]:
+        """Return that scales start at 0."""
+        return {"scale.weight": "zeros"}
 
     @property
     def is_smooth(self) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from ae_core.spec.component import check_shape
 from ae_core.spec.corruption import SITE
 from ae_core.training.initial import check_state, initial_weights
 from ae_jax.model.backbone import make_decoder, make_encoder
-from ae_jax.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
+from ae_jax.model.bottleneck import NO_NOISE, Code, Coefficients, Noise, Term, make_bottleneck
 from ae_jax.model.convolution import plain_convolutions
 from ae_jax.model.corruption import corrupt
 from ae_jax.model.likelihood import make_likelihood
@@ -30,8 +29,6 @@ Variables = dict[str, Any]
 
 PRODUCT_PRECISION = "highest"
 """Of float32 products on every platform: full float32, where JAX by itself would take TF32."""
-
-NO_NOISE: Noise = MappingProxyType({})
 
 
 class Loss(NamedTuple):
@@ -60,7 +57,7 @@ class Network(nn.Module):
             x = corrupt(self.spec.corruption, x, noise[SITE])
         spec, backbone = self.spec, self.spec.backbone
         # shapes are known while a function is traced: a compiled one has none of these checks
-        features = self.encoder(x, mask)
+        features = self.encoder(x, noise, mask)
         expected = backbone.feature_shape(spec.input_shape)
         check_shape("ae_jax", backbone, "features", features.shape[1:], expected, "feature_shape")
         code = self.bottleneck(features, noise, mask)
@@ -71,7 +68,7 @@ class Network(nn.Module):
         self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None
     ) -> tuple[Code, Float[Array, "B H W C"]]:
         code = self.encode(x, noise, mask)
-        output = self.decoder(code.z, mask)
+        output = self.decoder(code.z, noise, mask)
         check_shape("ae_jax", self.spec.backbone, "images", output.shape[1:], self.spec.input_shape, "input_shape")
         return code, output
 

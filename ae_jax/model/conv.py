@@ -7,8 +7,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ae_core.spec import ConvBackbone, Spec
+from ae_core.spec.dropout import dropout_site
 from ae_core.spec.geometry import crops, pads
 from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.bottleneck import NO_NOISE, Noise
+from ae_jax.model.dropout import make_dropout
 from ae_jax.model.layers import Conv, ConvTranspose, Linear, make_activation
 from ae_jax.model.norm import Mask, make_norm
 
@@ -29,12 +32,16 @@ class ConvBlock(nn.Module):
         self.conv = layer(self.in_channels, self.out_channels, backbone.kernel, self.stride, edges, use_bias=bias)
         self.norm = None if backbone.norm is None else make_norm(backbone.norm, self.out_channels)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
+        self.dropout = make_dropout(backbone.dropout)
 
-    def __call__(self, x: Float[Array, "B H W I"], mask: Mask | None = None) -> Float[Array, "B h w O"]:
+    def __call__(
+        self, x: Float[Array, "B H W I"], noise: Float[Array, "B h w O"] | None = None, mask: Mask | None = None
+    ) -> Float[Array, "B h w O"]:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x, mask)
-        return self.activation(x)
+        x = self.activation(x)
+        return x if self.dropout is None else self.dropout(x, noise)
 
 
 class ConvEncoder(nn.Module):
@@ -48,9 +55,11 @@ class ConvEncoder(nn.Module):
         layers = zip(pairwise(channels), self.backbone.strides, strict=True)
         self.blocks = [ConvBlock(a, b, stride, self.backbone) for (a, b), stride in layers]
 
-    def __call__(self, x: Float[Array, "B H W C"], mask: Mask | None = None) -> Float[Array, "B h w c"]:
-        for block in self.blocks:
-            x = block(x, mask)
+    def __call__(
+        self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None
+    ) -> Float[Array, "B h w c"]:
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("encoder", i)), mask)
         return x
 
 
@@ -69,10 +78,12 @@ class ConvDecoder(nn.Module):
         edges = pads(backbone.kernel, 1, backbone.padding)
         self.output = Conv(channels[-1], self.spec.input_shape[2], backbone.kernel, 1, edges)
 
-    def __call__(self, z: Float[Array, "B ..."], mask: Mask | None = None) -> Float[Array, "B H W C"]:
+    def __call__(
+        self, z: Float[Array, "B ..."], noise: Noise = NO_NOISE, mask: Mask | None = None
+    ) -> Float[Array, "B H W C"]:
         x = self.inner(z.reshape(z.shape[0], -1)).reshape(-1, *self.backbone.feature_shape(self.spec.input_shape))
-        for block in self.blocks:
-            x = block(x, mask)
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("decoder", i)), mask)
         return self.output(x)
 
 

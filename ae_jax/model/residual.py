@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ae_core.spec import Spec
 from ae_core.spec.residual import ResidualBackbone
 from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.bottleneck import NO_NOISE, Noise
 from ae_jax.model.layers import Conv, Linear
 from ae_jax.model.norm import GroupNorm, Mask
 
@@ -20,8 +21,16 @@ def conv3(in_channels: int, out_channels: int, stride: int = 1, use_bias: bool =
     return Conv(in_channels, out_channels, 3, stride, (1, 1), use_bias)
 
 
+class Scale(nn.Module):
+    """y = α·x, with one number α."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        return self.param("weight", nn.initializers.zeros, (1,), x.dtype) * x
+
+
 class ResidualBlock(nn.Module):
-    """y = skip(x) + conv(silu(norm(conv(silu(norm(x))))))."""
+    """y = skip(x) + scale(conv(silu(norm(conv(silu(norm(x)))))))."""
 
     in_channels: int
     out_channels: int
@@ -33,12 +42,14 @@ class ResidualBlock(nn.Module):
         self.conv1 = conv3(self.in_channels, self.out_channels, use_bias=False)  # a norm follows
         self.norm2 = GroupNorm(self.out_channels, groups, eps)
         self.conv2 = conv3(self.out_channels, self.out_channels)
+        self.scale = Scale() if self.backbone.learned_scale else None
         same = self.in_channels == self.out_channels
         self.skip = None if same else Conv(self.in_channels, self.out_channels, 1, 1, (0, 0), use_bias=False)
 
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
         y = self.conv1(jax.nn.silu(self.norm1(x)))
         y = self.conv2(jax.nn.silu(self.norm2(y)))
+        y = y if self.scale is None else self.scale(y)
         return y + (x if self.skip is None else self.skip(x))
 
 
@@ -99,7 +110,9 @@ class ResidualEncoder(nn.Module):
         self.middle = Middle(channels[-1], backbone)
         self.norm = GroupNorm(channels[-1], backbone.groups, backbone.eps)
 
-    def __call__(self, x: Float[Array, "B H W C"], mask: Mask | None = None) -> Float[Array, "B h w c"]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Mask | None = None
+    ) -> Float[Array, "B h w c"]:
         x = self.input(x)
         for block, down in zip(self.blocks, self.down, strict=True):
             x = down(block(x))
@@ -121,7 +134,9 @@ class ResidualDecoder(nn.Module):
         self.norm = GroupNorm(channels[-1], backbone.groups, backbone.eps)
         self.output = conv3(channels[-1], self.spec.input_shape[2])
 
-    def __call__(self, z: Float[Array, "B ..."], mask: Mask | None = None) -> Float[Array, "B H W C"]:
+    def __call__(
+        self, z: Float[Array, "B ..."], noise: Noise = NO_NOISE, mask: Mask | None = None
+    ) -> Float[Array, "B H W C"]:
         x = self.inner(z.reshape(len(z), -1)).reshape(-1, *self.backbone.feature_shape(self.spec.input_shape))
         x = self.middle(x)
         for up, block, stride in zip(self.up, self.blocks, self.backbone.strides[::-1], strict=True):

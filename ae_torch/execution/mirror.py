@@ -7,7 +7,7 @@ the longer padding at the start, where PyTorch does by itself what is wanted. So
 leave a part of the model, and the small kernels at each use; no layer in between copies anything.
 
 Which part that may be, a module says by being `Turning`. It is not taken at its word: a model is turned only where a
-copy of it with random weights, turned, gives the same numbers, see `mirrors`.
+copy of it with random weights and noise, turned, gives the same numbers, see `mirrors`.
 """
 
 import copy
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ae_torch.model.autoencoder import Autoencoder
+from ae_torch.model.bottleneck import Noise
 from ae_torch.model.layers import Conv, ConvTranspose
 
 LEAST = 2
@@ -98,14 +99,17 @@ def _agree(straight: Autoencoder, turned: Autoencoder, count: int, seed: int) ->
         values = values / math.sqrt(ours.numel() / len(ours)) if ours.ndim > 1 else values.abs()
         ours.copy_(values)
         theirs.copy_(values)
-    images = torch.randn((count, *straight.spec.input_shape), generator=generator).to(next(straight.parameters()))
-    pairs = list(zip(_results(straight, images), _results(turned, images), strict=True))
+    like = next(straight.parameters())
+    images = torch.randn((count, *straight.spec.input_shape), generator=generator).to(like)
+    sites = straight.spec.noise_sites
+    noise = {name: torch.rand((count, *site.shape), generator=generator).to(like) for name, site in sites.items()}
+    pairs = list(zip(_results(straight, images, noise), _results(turned, images, noise), strict=True))
     limits = [math.sqrt(torch.finfo(a.dtype).eps) * torch.linalg.norm(a) for a, _ in pairs]
     return all(torch.linalg.norm(a - b) <= limit for (a, b), limit in zip(pairs, limits, strict=True))
 
 
-def _results(model: Autoencoder, images: Tensor) -> list[Tensor]:
-    code, output = model(images)
+def _results(model: Autoencoder, images: Tensor, noise: Noise) -> list[Tensor]:
+    code, output = model(images, noise)
     return [value for value in (*code, output) if isinstance(value, Tensor)]
 
 

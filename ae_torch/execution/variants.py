@@ -16,8 +16,8 @@ from torch import Tensor
 from ae_core.errors import SpecError, UserError
 from ae_core.spec import Penalty, Spec
 from ae_torch.execution.mirror import convolutions, mirror
-from ae_torch.model.autoencoder import NO_NOISE, Autoencoder, Loss
-from ae_torch.model.bottleneck import Coefficients, Noise
+from ae_torch.model.autoencoder import Autoencoder, Loss
+from ae_torch.model.bottleneck import NO_NOISE, Coefficients, Noise
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 

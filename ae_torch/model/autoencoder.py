@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -17,13 +16,11 @@ from ae_core.spec.component import check_shape
 from ae_core.spec.corruption import SITE
 from ae_core.training.initial import check_state, initial_weights
 from ae_torch.model.backbone import make_decoder, make_encoder
-from ae_torch.model.bottleneck import Code, Coefficients, Noise, Term, make_bottleneck
+from ae_torch.model.bottleneck import NO_NOISE, Code, Coefficients, Noise, Term, make_bottleneck
 from ae_torch.model.corruption import corrupt
 from ae_torch.model.likelihood import make_likelihood
 from ae_torch.model.penalty import Seen, penalty
 from ae_torch.tensors import from_tensors, tensor_shapes
-
-NO_NOISE: Noise = MappingProxyType({})
 
 
 class Loss(NamedTuple):
@@ -49,7 +46,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> tuple[Code, Float[Tensor, "B H W C"]]:
         code = self.encode(x, noise)
-        return code, self.decoder(code.z)
+        return code, self.decoder(code.z, noise)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -75,7 +72,7 @@ class Autoencoder(nn.Module):
         """Return the code of images; without noise the images are clean and a posterior's z is its mean."""
         if self.spec.corruption is not None and SITE in noise:
             x = corrupt(self.spec.corruption, x, noise[SITE])
-        code: Code = self.bottleneck(self.encoder(x), noise)
+        code: Code = self.bottleneck(self.encoder(x, noise), noise)
         return code
 
     def decode(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:

@@ -9,7 +9,9 @@ from ae_core.spec import Backbone, Spec, missing
 
 @singledispatch
 def make_encoder(backbone: Backbone, spec: Spec) -> nn.Module:
-    """Return the encoder, a module: ``encoder(x) -> features``, from [B, H, W, C] to [B, *feature shape].
+    """Return the encoder, a module: ``encoder(x, noise) -> features``, from [B, H, W, C] to [B, *feature shape].
+
+    ``noise`` is that of all sites of the spec, by name; without any, in evaluation, its own is left out.
 
     Raises:
         MissingError: none is registered for this kind.
@@ -19,9 +21,9 @@ def make_encoder(backbone: Backbone, spec: Spec) -> nn.Module:
 
 @singledispatch
 def make_decoder(backbone: Backbone, spec: Spec) -> nn.Module:
-    """Return the decoder, a module: ``decoder(z) -> output``, from [B, *latent shape] to [B, H, W, C].
+    """Return the decoder, a module: ``decoder(z, noise) -> output``, from [B, *latent shape] to [B, H, W, C].
 
-    Its output is the logits or the mean of the likelihood.
+    Its output is the logits or the mean of the likelihood; for ``noise`` see `make_encoder`.
 
     Raises:
         MissingError: none is registered for this kind.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import singledispatch
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ Coefficients = Mapping[str, float | Float[Tensor, ""]]
 """Numbers of one step, by name; see `ae_core.spec.Component.coefficients`."""
 Noise = Mapping[str, Float[Tensor, "B ..."]]
 """Noise of one step, by the name of its site."""
+NO_NOISE: Noise = MappingProxyType({})
 Term = tuple[float | Float[Tensor, ""] | None, Float[Tensor, "..."]]
 """A weight, None for what is only reported, and the value of each sample, [B], or one for the whole batch."""
 

@@ -7,8 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import ConvBackbone, Spec
+from ae_core.spec.dropout import dropout_site
 from ae_core.spec.geometry import crops, pads
 from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.bottleneck import NO_NOISE, Noise
+from ae_torch.model.dropout import make_dropout
 from ae_torch.model.layers import Conv, ConvTranspose, Linear, make_activation
 from ae_torch.model.norm import make_norm
 
@@ -31,12 +34,16 @@ class ConvBlock(nn.Module):
         self.conv = layer(in_channels, out_channels, backbone.kernel, stride, edges, use_bias=bias)
         self.norm = None if backbone.norm is None else make_norm(backbone.norm, out_channels)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
+        self.dropout = make_dropout(backbone.dropout)
 
-    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+    def forward(
+        self, x: Float[Tensor, "B I H W"], noise: Float[Tensor, "B h w O"] | None = None
+    ) -> Float[Tensor, "B O h w"]:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x)
-        return self.activation(x)
+        x = self.activation(x)
+        return x if self.dropout is None else self.dropout(x, noise)
 
 
 class ConvEncoder(nn.Module):
@@ -48,10 +55,10 @@ class ConvEncoder(nn.Module):
         layers = zip(pairwise(channels), backbone.strides, strict=True)
         self.blocks = nn.ModuleList(ConvBlock(a, b, stride, backbone) for (a, b), stride in layers)
 
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w c"]:
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> Float[Tensor, "B h w c"]:
         x = x.movedim(-1, 1)  # a view: NHWC memory is what PyTorch calls channels_last
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("encoder", i)))
         return x.movedim(1, -1)
 
     def turning_ends(self) -> tuple[nn.Module, nn.Module]:
@@ -72,10 +79,10 @@ class ConvDecoder(nn.Module):
         edges = pads(backbone.kernel, 1, backbone.padding)
         self.output = Conv(channels[-1], spec.input_shape[2], backbone.kernel, 1, edges)
 
-    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+    def forward(self, z: Float[Tensor, "B ..."], noise: Noise = NO_NOISE) -> Float[Tensor, "B H W C"]:
         x = self.inner(z.flatten(1)).unflatten(1, self.feature_shape).movedim(-1, 1)
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("decoder", i)))
         return self.output(x).movedim(1, -1)
 
     def turning_ends(self) -> tuple[nn.Module, nn.Module]:

@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import DenseBackbone, Spec
+from ae_core.spec.dropout import dropout_site
 from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.bottleneck import NO_NOISE, Noise
+from ae_torch.model.dropout import make_dropout
 from ae_torch.model.layers import Linear, make_activation
 from ae_torch.model.norm import make_norm
 
@@ -20,12 +23,14 @@ class DenseBlock(nn.Module):
         self.linear = Linear(in_features, out_features, use_bias=backbone.norm is None)
         self.norm = None if backbone.norm is None else make_norm(backbone.norm, out_features)
         self.activation = make_activation(backbone.activation, backbone.negative_slope)
+        self.dropout = make_dropout(backbone.dropout)
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def forward(self, x: Float[Tensor, "B I"], noise: Float[Tensor, "B O"] | None = None) -> Float[Tensor, "B O"]:
         x = self.linear(x)
         if self.norm is not None:
             x = self.norm(x)
-        return self.activation(x)
+        x = self.activation(x)
+        return x if self.dropout is None else self.dropout(x, noise)
 
 
 class DenseEncoder(nn.Module):
@@ -36,10 +41,10 @@ class DenseEncoder(nn.Module):
         widths = (math.prod(spec.input_shape), *backbone.hidden)
         self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
 
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B F"]:
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> Float[Tensor, "B F"]:
         x = x.flatten(1)
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("encoder", i)))
         return x
 
 
@@ -53,10 +58,10 @@ class DenseDecoder(nn.Module):
         self.blocks = nn.ModuleList(DenseBlock(a, b, backbone) for a, b in pairwise(widths))
         self.output = Linear(widths[-1], math.prod(spec.input_shape))
 
-    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+    def forward(self, z: Float[Tensor, "B ..."], noise: Noise = NO_NOISE) -> Float[Tensor, "B H W C"]:
         x = z.flatten(1)
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, noise.get(dropout_site("decoder", i)))
         return self.output(x).unflatten(1, self.spec.input_shape)
 
 

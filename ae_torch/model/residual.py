@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ae_core.spec import Spec
 from ae_core.spec.residual import ResidualBackbone
 from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.bottleneck import NO_NOISE, Noise
 from ae_torch.model.layers import Conv, Linear
 from ae_torch.model.norm import GroupNorm
 
@@ -20,8 +21,19 @@ def conv3(in_channels: int, out_channels: int, stride: int = 1, use_bias: bool =
     return Conv(in_channels, out_channels, 3, stride, (1, 1), use_bias)
 
 
+class Scale(nn.Module):
+    """y = α·x, with one number α."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return self.weight * x
+
+
 class ResidualBlock(nn.Module):
-    """y = skip(x) + conv(silu(norm(conv(silu(norm(x))))))."""
+    """y = skip(x) + scale(conv(silu(norm(conv(silu(norm(x)))))))."""
 
     def __init__(self, in_channels: int, out_channels: int, backbone: ResidualBackbone) -> None:
         super().__init__()
@@ -30,12 +42,14 @@ class ResidualBlock(nn.Module):
         self.conv1 = conv3(in_channels, out_channels, use_bias=False)  # a norm follows
         self.norm2 = GroupNorm(out_channels, groups, eps)
         self.conv2 = conv3(out_channels, out_channels)
+        self.scale = Scale() if backbone.learned_scale else None
         same = in_channels == out_channels
         self.skip = None if same else Conv(in_channels, out_channels, 1, 1, (0, 0), use_bias=False)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
         y = self.conv1(F.silu(self.norm1(x)))
         y = self.conv2(F.silu(self.norm2(y)))
+        y = y if self.scale is None else self.scale(y)
         return y + (x if self.skip is None else self.skip(x))
 
 
@@ -90,7 +104,7 @@ class ResidualEncoder(nn.Module):
         self.middle = Middle(channels[-1], backbone)
         self.norm = GroupNorm(channels[-1], backbone.groups, backbone.eps)
 
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w c"]:
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> Float[Tensor, "B h w c"]:
         x = self.input(x.movedim(-1, 1))
         for block, down in zip(self.blocks, self.down, strict=True):
             x = down(block(x))
@@ -111,7 +125,7 @@ class ResidualDecoder(nn.Module):
         self.norm = GroupNorm(channels[-1], backbone.groups, backbone.eps)
         self.output = conv3(channels[-1], spec.input_shape[2])
 
-    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+    def forward(self, z: Float[Tensor, "B ..."], noise: Noise = NO_NOISE) -> Float[Tensor, "B H W C"]:
         x = self.inner(z.flatten(1)).unflatten(1, self.feature_shape).movedim(-1, 1)
         x = self.middle(x)
         for up, block, stride in zip(self.up, self.blocks, self.strides, strict=True):

@@ -142,7 +142,7 @@ class Part(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*layers)
 
-    def forward(self, x):
+    def forward(self, x, noise):
         return self.blocks(x.movedim(-1, 1)).movedim(1, -1)
 
 
@@ -162,7 +162,7 @@ class ResidualDecoder(nn.Module):
         self.up = nn.ModuleList([Up(4, 4), Shortcut(4)])
         self.last = Conv(4, 2, 3, 1, (1, 1))
 
-    def forward(self, z):
+    def forward(self, z, noise):
         x = self.inner(z).unflatten(1, (8, 4, 4)).movedim(-1, 1)
         for module in self.up:
             x = module(x)
@@ -251,7 +251,7 @@ class BeforeItsBlocks(ConvEncoder):
         super().__init__(spec, backbone)
         self.stem = Conv(2, 2, 3, 1, (1, 1))
 
-    def forward(self, x):
+    def forward(self, x, noise):
         return super().forward(self.stem(x.movedim(-1, 1)).movedim(1, -1))
 
 

@@ -152,8 +152,9 @@ def check_formulas(spec: Spec, images: Images, seed: int) -> list[Check]:
 def check_distances(spec: Spec, images: Images, seed: int) -> list[Check]:
     """Hold either twin's whole float32 net to three times the other's distance from the oracle.
 
-    Or to what the roundings of its own layers add up to, where that is more: where all numbers go through a code of two, or a norm divides by next to nothing, one
-    rounding error decides how far off everything after it is. See `_expected`.
+    Or to what the roundings of its own layers add up to, where that is more: where all numbers go through a code of
+    two, or a norm divides by next to nothing, one rounding error decides how far off everything after it is. See
+    `_expected`.
 
     Three distances each: of all modules' outputs, of all gradients, and of the loss. Over many tensors the distance is
     the root mean square of their normwise distances, a tensor counting by its size: a small one is few draws of

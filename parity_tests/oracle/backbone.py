@@ -4,12 +4,14 @@ What stands behind them is in the file of each kind.
 """
 
 from functools import singledispatch
+from typing import NamedTuple
 
 from ae_core.spec import Activation, Backbone, Norm, Spec, missing
 from parity_tests.oracle import activation as activations
+from parity_tests.oracle.dropout import Dropout
 from parity_tests.oracle.layer import Layer
 from parity_tests.oracle.norm import layer_of_norm
-from parity_tests.oracle.tree import Chain, Leaf, Node
+from parity_tests.oracle.tree import Chain, Leaf, Module, Node
 
 
 @singledispatch
@@ -32,9 +34,24 @@ def layers_of_decoder(backbone: Backbone, spec: Spec) -> Node:
     raise missing("parity_tests", "layers_of_decoder", backbone)
 
 
-def block(name: str, kind: str, layer: Layer, norm: Norm | None, activation: Activation, slope: float) -> Chain:
-    """Return activation(norm(layer(x))), where the module ``name`` has modules ``kind`` and ``norm`` and ends with the
-    activation."""
-    middle = () if norm is None else (Leaf(f"{name}.norm", layer_of_norm(norm)),)
-    end = Leaf(name, activations.Activation(activation, slope), output=name)
-    return Chain((Leaf(f"{name}.{kind}", layer), *middle, end))
+class Ends(NamedTuple):
+    """What a block has after its layer."""
+
+    norm: Norm | None
+    activation: Activation
+    negative_slope: float
+    dropout: float
+
+
+def block(name: str, kind: str, layer: Layer, ends: Ends) -> Node:
+    """Return dropout(activation(norm(layer(x)))); the module ``name`` has modules ``kind``, ``norm`` and ``dropout``.
+
+    Its activation is no module: where it comes last it has the block's own name.
+    """
+    norm = () if ends.norm is None else (Leaf(f"{name}.norm", layer_of_norm(ends.norm)),)
+    activation = activations.Activation(ends.activation, ends.negative_slope)
+    first = Leaf(f"{name}.{kind}", layer), *norm
+    if not ends.dropout:
+        return Chain((*first, Leaf(name, activation, output=name)))
+    dropout = Leaf(f"{name}.dropout", Dropout(ends.dropout))
+    return Module(name, Chain((*first, Leaf(f"{name}.activation", activation, output=f"{dropout.name}:in"), dropout)))

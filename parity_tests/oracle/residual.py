@@ -44,6 +44,19 @@ class Enlarge:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """y = α·x, with one number α. Source: Bachlechner et al. (2020), eq. 3."""
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return α·x."""
+        return p["weight"] * x
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return α·dy, and the sum of dy·x."""
+        return p["weight"] * dy, {"weight": (dy * x).sum().reshape(1)}
+
+
+@dataclass(frozen=True)
 class Attention:
     """y = softmax(q·kᵀ/√C)·v over the positions of an image, from rows x = (q | k | v), [B·positions, 3·C].
 
@@ -157,6 +170,7 @@ def _block(name: str, inputs: int, outputs: int, side: Side, backbone: ResidualB
             Leaf(f"{name}.norm2", _norm(backbone)),
             Leaf(f"{name}.silu2", _SILU, output=f"{name}.conv2:in"),
             Leaf(f"{name}.conv2", _conv(side)),
+            *([Leaf(f"{name}.scale", Scale())] if backbone.learned_scale else []),
         )
     )
     skip = Chain() if inputs == outputs else Leaf(f"{name}.skip", _conv(side, kernel=1))

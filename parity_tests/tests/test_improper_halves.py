@@ -42,7 +42,7 @@ def spec():
 
     class LinenEncoder(linen.Module):
         @linen.compact
-        def __call__(self, x, mask=None):
+        def __call__(self, x, noise=None, mask=None):
             return Linear(16, WIDE, name="inner")(x.reshape(len(x), -1))
 
     class LinenDecoder(linen.Module):
@@ -50,7 +50,7 @@ def spec():
         name_of_layer: str
 
         @linen.compact
-        def __call__(self, z, mask=None):
+        def __call__(self, z, noise=None, mask=None):
             return Linear(2, self.side**2, name=self.name_of_layer)(z).reshape(len(z), self.side, self.side, 1)
 
     class TorchEncoder(torch.nn.Module):
@@ -58,7 +58,7 @@ def spec():
             super().__init__()
             self.inner = torch.nn.Linear(16, WIDE)
 
-        def forward(self, x):
+        def forward(self, x, noise=None):
             return self.inner(x.flatten(1))
 
     class TorchDecoder(torch.nn.Module):
@@ -67,7 +67,7 @@ def spec():
             self.side, self.name = side, name
             self.add_module(name, torch.nn.Linear(2, side**2))
 
-        def forward(self, z):
+        def forward(self, z, noise=None):
             return getattr(self, self.name)(z).unflatten(1, (self.side, self.side, 1))
 
     doors = ae_jax.model.backbone, ae_torch.model.backbone

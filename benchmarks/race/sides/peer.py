@@ -65,11 +65,14 @@ def check_common(spec: Spec, constant: bool = False) -> BernoulliLikelihood:
         constant: whether the adapter has one learning rate for all steps.
 
     Raises:
-        SpecError: the spec has another likelihood or bottleneck, a component of no family of `FAMILIES`, a term of the
-            loss that is none of `COEFFICIENTS`, clipped gradients, or with ``constant`` learning rates that change.
+        SpecError: the spec has another likelihood or bottleneck, a component of no family of `FAMILIES`, noise
+            elsewhere than at the code, a term of the loss that is none of `COEFFICIENTS`, clipped gradients, or with
+            ``constant`` learning rates that change.
     """
     for part in spec.components:
         check(part.family in FAMILIES, part.family, f'"{part.kind}"', "none")
+    for site in spec.noise_sites.keys() - spec.bottleneck.noise_sites(spec).keys():
+        check(False, "noise", f'"{site}"', "that of a code alone")
     for field in fields(Training):
         given, usual = getattr(spec.training, field.name), field.default
         heeded = field.name in TRAINED_WITH or given == usual

@@ -19,8 +19,7 @@ import ae_torch
 from ae_core.spec import Adam, GaussianBottleneck, Spec
 from ae_core.system.environment import usable_cores
 from ae_torch.engine import ENGINE
-from ae_torch.model.autoencoder import NO_NOISE
-from ae_torch.model.bottleneck import GaussianCode
+from ae_torch.model.bottleneck import NO_NOISE, GaussianCode
 from benchmarks.race.sides import Runner
 from benchmarks.race.sides.peer import check_common, check_pythae, expect
 from benchmarks.race.workloads import Material, Workload, material, with_noise

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from ae_core.spec import Spec
 from ae_jax.model.backbone import make_decoder, make_encoder
+from ae_jax.model.bottleneck import NO_NOISE, Noise
 from ae_jax.model.norm import LayerNorm
 from twin_attention import AttentionBackbone, Gelu
 
@@ -109,7 +110,9 @@ class AttentionEncoder(nn.Module):
         self.positions = Positions(backbone.tokens(shape), backbone.width)
         self.blocks = [Block(backbone) for _ in range(backbone.depth)]
 
-    def __call__(self, x: Float[Array, "B H W C"], mask: Float[Array, " B"] | None = None) -> Float[Array, "B F"]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], noise: Noise = NO_NOISE, mask: Float[Array, " B"] | None = None
+    ) -> Float[Array, "B F"]:
         x = self.positions(self.embedding(to_patches(x, self.backbone.patch)))
         for block in self.blocks:
             x = block(x)
@@ -132,7 +135,9 @@ class AttentionDecoder(nn.Module):
         self.norm = LayerNorm(backbone.width, backbone.eps)
         self.output = Linear(backbone.width, backbone.patch**2 * shape[2])
 
-    def __call__(self, z: Float[Array, "B ..."], mask: Float[Array, " B"] | None = None) -> Float[Array, "B H W C"]:
+    def __call__(
+        self, z: Float[Array, "B ..."], noise: Noise = NO_NOISE, mask: Float[Array, " B"] | None = None
+    ) -> Float[Array, "B H W C"]:
         x = self.inner(z.reshape(z.shape[0], -1)).reshape(z.shape[0], -1, self.backbone.width)
         x = self.positions(x)
         for block in self.blocks:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ae_core.spec import Spec
 from ae_torch.model.backbone import make_decoder, make_encoder
+from ae_torch.model.bottleneck import NO_NOISE, Noise
 from twin_attention import AttentionBackbone, Gelu
 
 
@@ -98,7 +99,7 @@ class AttentionEncoder(nn.Module):
         self.positions = Positions(backbone.tokens(shape), backbone.width)
         self.blocks = nn.ModuleList(Block(backbone) for _ in range(backbone.depth))
 
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B F"]:
+    def forward(self, x: Float[Tensor, "B H W C"], noise: Noise = NO_NOISE) -> Float[Tensor, "B F"]:
         x = self.positions(self.embedding(to_patches(x, self.backbone.patch)))
         for block in self.blocks:
             x = block(x)
@@ -119,7 +120,7 @@ class AttentionDecoder(nn.Module):
         self.norm = LayerNorm(backbone.width, backbone.eps)
         self.output = Linear(backbone.width, backbone.patch**2 * spec.input_shape[2])
 
-    def forward(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
+    def forward(self, z: Float[Tensor, "B ..."], noise: Noise = NO_NOISE) -> Float[Tensor, "B H W C"]:
         x = self.inner(z.flatten(1)).unflatten(1, (-1, self.backbone.width))
         x = self.positions(x)
         for block in self.blocks:
