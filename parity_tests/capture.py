@@ -18,6 +18,7 @@ import ae_torch
 import ae_torch.engine
 from ae_core.spec import Spec
 from ae_core.training.engine import Tensors
+from ae_jax.execution.compiler import compiler_options
 from parity_tests.oracle import bottleneck
 from parity_tests.oracle.model import LOSS, PENALTY, Net, flows, net_of, parameters_of
 from parity_tests.twins import Arrays, Images, Noise, flat, jax_noise, outside, torch_tensor
@@ -113,7 +114,7 @@ def capture_jax(spec: Spec, tensors: Tensors, images: Images, noise: Noise) -> d
         params = variables["params"]
         shapes = jax.eval_shape(lambda params: loss(params, {})[1][0], params)
         zeros = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
-        run = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+        run = jax.jit(jax.grad(loss, (0, 1), has_aux=True), compiler_options=compiler_options())
         (by_params, by_values), (values, terms) = run(params, zeros)
         numpy = lambda tree: {name: np.asarray(value) for name, value in tree.items()}  # noqa: E731
         parameters = ae_jax.to_tensors({"params": by_params})

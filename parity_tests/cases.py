@@ -148,7 +148,7 @@ ROWS: dict[str, Spec] = {
         corruption=GaussianNoise(0.1),
     ),
     "residual, learned scale": Spec(
-        (4, 8, 2), ResidualBackbone((4, 8), (2, 1), 2, 1e-3, learned_scale=True), _VAE, training=_SGD
+        (4, 8, 2), ResidualBackbone((4,), (2,), 1, 1e-3, learned_scale=True), _VAE, training=_SGD
     ),
     "dense dropout": Spec((6, 5, 1), replace(_DENSE, dropout=0.3), _PLAIN, training=_ADAM),
     "dense dropout, norm, vae": Spec(

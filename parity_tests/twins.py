@@ -19,6 +19,7 @@ import ae_torch.engine
 from ae_core.files.weights import is_state
 from ae_core.spec import Spec
 from ae_core.training.engine import Steps, Tensors
+from ae_jax.execution.compiler import compiler_options
 from ae_jax.tensors import STATE
 from ae_jax.training import export_state as export_jax
 from ae_torch.training import export_state as export_torch
@@ -98,7 +99,7 @@ def compiled_pass(spec: Spec) -> Callable[..., Any]:
         gradients = jax.grad(loss, has_aux=True)(variables["params"], variables[STATE], x, noise)
         return gradients, forward(variables, x, noise)
 
-    return jax.jit(both)
+    return jax.jit(both, compiler_options=compiler_options())
 
 
 def _jax_taps(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -117,7 +117,9 @@ class Autoencoder:
 
     def decode(self, variables: Variables, z: Float[Array, "B ..."]) -> Float[Array, "B H W C"]:
         """Return the image that each code, [B, *latent shape], stands for: probabilities or means."""
-        return make_likelihood(self.spec.likelihood).mean(self.apply(variables, lambda network: network.decoder(z)))
+        return make_likelihood(self.spec.likelihood).mean(
+            self.apply(variables, lambda network: network.decoder(z, NO_NOISE))
+        )
 
     def reconstruct(self, variables: Variables, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """Return ``decode(encode(x).z)``."""

@@ -1,9 +1,9 @@
 """The autoencoder: encode, decode, reconstruct and loss as methods of an ordinary module."""
 
+import copy
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -55,7 +55,7 @@ class Autoencoder(nn.Module):
         Raises:
             SpecError: the layers of a component do not fit the spec.
         """
-        _check_layers(self.spec)
+        _check_layers(self)
         shapes = tensor_shapes(self)
         parameters = {name for name, _ in self.named_parameters()}
         check_state(shapes, shapes.keys() - parameters, self.spec)
@@ -77,7 +77,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Float[Tensor, "B ..."]) -> Float[Tensor, "B H W C"]:
         """Return the image that each code, [B, *latent shape], stands for: probabilities or means."""
-        return make_likelihood(self.spec.likelihood).mean(self.decoder(z))
+        return make_likelihood(self.spec.likelihood).mean(self.decoder(z, NO_NOISE))
 
     def reconstruct(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         """Return ``decode(encode(x).z)``."""
@@ -108,20 +108,36 @@ class Autoencoder(nn.Module):
         return terms | {part.kind: (coefficients[part.kind], penalty(part, seen)) for part in spec.penalties}
 
 
-@lru_cache(maxsize=256)
-def _check_layers(spec: Spec) -> None:
-    """Refuse layers whose output has another shape than the spec says, by a pass that computes shapes alone."""
-    backbone, bottleneck = spec.backbone, spec.bottleneck
-    # an operation that knows no such pass says so by one of these; what it gives is then seen in the first real pass
-    with torch.device("meta"), torch.no_grad(), suppress(NotImplementedError, RuntimeError):
-        model = Autoencoder(spec).eval()
-        features = model.encoder(torch.empty(1, *spec.input_shape, dtype=getattr(torch, spec.training.precision)))
-        expected = backbone.feature_shape(spec.input_shape)
-        check_shape("ae_torch", backbone, "features", features.shape[1:], expected, "feature_shape")
-        code = model.bottleneck(features, NO_NOISE)
-        check_shape("ae_torch", bottleneck, "codes", code.z.shape[1:], spec.latent_shape, "latent_shape")
-        output = model.decoder(code.z)
-        check_shape("ae_torch", backbone, "images", output.shape[1:], spec.input_shape, "input_shape")
+_CHECKED: set[Spec] = set()
+"""Specs whose layers fit them."""
+_SMALL = 2**26
+"""The most numbers for which memory is taken to see shapes; more go through PyTorch's rules for shapes alone, whose
+import takes seconds."""
+
+
+def _check_layers(model: Autoencoder) -> None:
+    """Refuse layers whose output has another shape than the spec says, by a pass of one black image."""
+    spec = model.spec
+    if spec in _CHECKED:
+        return
+    backbone, bottleneck, training = spec.backbone, spec.bottleneck, model.training
+    if sum(tensor.numel() for tensor in model.parameters() if tensor.is_meta) in range(1, _SMALL):
+        model = copy.deepcopy(model).to_empty(device="cpu")
+    like = next(model.parameters(), torch.zeros((), dtype=getattr(torch, spec.training.precision)))
+    # what breaks down here is told by whoever runs the model in earnest
+    with torch.no_grad(), suppress(NotImplementedError, RuntimeError):
+        try:
+            model.eval()
+            features = model.encoder(like.new_zeros(1, *spec.input_shape), NO_NOISE)
+            expected = backbone.feature_shape(spec.input_shape)
+            check_shape("ae_torch", backbone, "features", features.shape[1:], expected, "feature_shape")
+            code = model.bottleneck(features, NO_NOISE)
+            check_shape("ae_torch", bottleneck, "codes", code.z.shape[1:], spec.latent_shape, "latent_shape")
+            output = model.decoder(code.z, NO_NOISE)
+            check_shape("ae_torch", backbone, "images", output.shape[1:], spec.input_shape, "input_shape")
+        finally:
+            model.train(training)
+    _CHECKED.add(spec)
 
 
 def build(spec: Spec) -> Autoencoder:

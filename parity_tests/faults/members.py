@@ -1,4 +1,4 @@
-"""Faults in single kinds: TopK, corruptions, capacity, penalties, residual blocks."""
+"""Faults in single kinds: TopK, corruptions, capacity, penalties, dropout, residual blocks."""
 
 from typing import Any
 
@@ -8,11 +8,15 @@ from jax import lax
 
 import ae_jax.model.autoencoder
 import ae_jax.model.bottleneck
+import ae_jax.model.dense
+import ae_jax.model.dropout
 import ae_jax.model.residual
 import ae_torch.model.autoencoder
 import ae_torch.model.bottleneck
+import ae_torch.model.dense
+import ae_torch.model.dropout
 import ae_torch.model.residual
-from parity_tests.faults.planting import Fault, after, before, constructor, in_both
+from parity_tests.faults.planting import Fault, Patch, after, before, constructor, in_both
 
 _T, _J = ae_torch, ae_jax
 _TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
@@ -23,6 +27,7 @@ _TOPK, _MASKING, _GAUSSIAN, _CAPACITY, _RESIDUAL = (
     "residual blocks",
 )
 _SPARSE, _L1, _CONTRACTIVE = "dense sparse", "dense l1", "dense contractive, noise"
+_DROPOUT, _SCALED = "dense dropout", "residual, learned scale"
 
 
 def _without_sign(result: Any, code: Any, bottleneck: Any, coefficients: Any) -> Any:
@@ -82,6 +87,50 @@ def _elsewhere(part: Any, seen: Any) -> tuple[Any, Any]:
 
 def _roll(result: Any, axes: tuple[int, int]) -> Any:
     return torch.roll(result, (1, 1), axes) if isinstance(result, torch.Tensor) else jnp.roll(result, (1, 1), axes)
+
+
+def _dropped_torch(change: Any) -> list[Patch]:
+    """Change the noise that dropout gets: ``change(noise)``."""
+    turned = lambda self, x, noise: (self, x, noise if noise is None else change(noise))  # noqa: E731
+    return before(_T.model.dropout.Dropout, "forward", turned)
+
+
+def _dropped_jax(change: Any) -> list[Patch]:
+    """The same in the JAX twin."""
+    turned = lambda self, x, noise: (self, x, noise if noise is None else change(noise))  # noqa: E731
+    return before(_J.model.dropout.Dropout, "__call__", turned)
+
+
+def _kept(module: Any, change: Any) -> list[Patch]:
+    """Change threshold and factor of dropout."""
+    return after(module.model.dropout, "kept", lambda result, share: change(*result))
+
+
+def _first_mask(noise: Any) -> Any:
+    return 0 * noise + noise[:1]
+
+
+def _not_in_decoder(result: str, part: str, block: int) -> str:
+    return "" if part == "decoder" else result
+
+
+def _scaled_torch(change: Any) -> list[Patch]:
+    """Change what a learned scale gives: ``change(result, scale, x)``."""
+    return after(_T.model.residual.Scale, "forward", lambda result, self, x: change(result, self.weight, x))
+
+
+def _scaled_jax(change: Any) -> list[Patch]:
+    """The same in the JAX twin."""
+    return after(
+        _J.model.residual.Scale,
+        "__call__",
+        lambda result, self, x: change(result, self.variables["params"]["weight"], x),
+    )
+
+
+def _unlearned(result: Any, scale: Any, x: Any) -> Any:
+    fixed = scale.detach() if isinstance(scale, torch.Tensor) else lax.stop_gradient(scale)
+    return fixed * x
 
 
 MEMBERS: dict[str, Fault] = {
@@ -174,6 +223,60 @@ MEMBERS: dict[str, Fault] = {
         _RESIDUAL,
         lambda: after(_T.model.residual, "enlarged", lambda result, *a: _roll(result, (2, 3))),
         lambda: after(_J.model.residual, "enlarged", lambda result, *a: _roll(result, (1, 2))),
+    ),
+    **in_both(
+        "what dropout keeps is not made larger",
+        _DROPOUT,
+        lambda: _kept(_T, lambda threshold, factor: (threshold, 1.0)),
+        lambda: _kept(_J, lambda threshold, factor: (threshold, 1.0)),
+    ),
+    **in_both(
+        "dropout of another share",
+        _DROPOUT,
+        lambda: _kept(_T, lambda threshold, factor: (threshold * 0.9, factor)),
+        lambda: _kept(_J, lambda threshold, factor: (threshold * 0.9, factor)),
+    ),
+    **in_both(
+        "the other numbers dropped",
+        _DROPOUT,
+        lambda: _dropped_torch(lambda noise: 1 - noise),
+        lambda: _dropped_jax(lambda noise: 1 - noise),
+    ),
+    **in_both(
+        "one mask of dropout for all images",
+        _DROPOUT,
+        lambda: _dropped_torch(_first_mask),
+        lambda: _dropped_jax(_first_mask),
+    ),
+    **in_both(
+        "no dropout in the decoder",
+        _DROPOUT,
+        lambda: after(_T.model.dense, "dropout_site", _not_in_decoder),
+        lambda: after(_J.model.dense, "dropout_site", _not_in_decoder),
+    ),
+    **in_both(
+        "scale left out",
+        _SCALED,
+        lambda: _scaled_torch(lambda result, scale, x: x),
+        lambda: _scaled_jax(lambda result, scale, x: x),
+    ),
+    **in_both(
+        "scale squared",
+        _SCALED,
+        lambda: _scaled_torch(lambda result, scale, x: scale * result),
+        lambda: _scaled_jax(lambda result, scale, x: scale * result),
+    ),
+    **in_both(
+        "scale beside 1",
+        _SCALED,
+        lambda: _scaled_torch(lambda result, scale, x: result + x),
+        lambda: _scaled_jax(lambda result, scale, x: result + x),
+    ),
+    **in_both(
+        "scale that is not learned",
+        _SCALED,
+        lambda: _scaled_torch(_unlearned),
+        lambda: _scaled_jax(_unlearned),
     ),
 }
 """By name."""

@@ -71,14 +71,15 @@ def planted(fault: Fault) -> Iterator[None]:
     """Plant a fault for a while. What was compiled without it is forgotten before, and what with it, after."""
     with ExitStack() as stack:
         if fault.twin != "torch":
-            _forget()
-            stack.callback(_forget)
+            forget()
+            stack.callback(forget)
         for target, name, value in fault.patches():
             stack.enter_context(patch.object(target, name, value))
         yield
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Let go of every program that was compiled, and of whatever else is kept of models."""
     compiled_pass.cache_clear()
     for module in [module for name, module in sys.modules.items() if name.startswith(("ae_jax.", "ae_core."))]:
         for value in vars(module).values():

@@ -117,6 +117,7 @@ _FOSTER = {
         "activation": "relu",
         "negative_slope": 0.01,
         "norm": None,
+        "dropout": 0.0,
     },
     "bottleneck": {"kind": "plain", "latent": 2},
     "likelihood": {"kind": "bernoulli", "reduction": "mean", "weight": 1.0},
