@@ -13,6 +13,8 @@ from ae_core.data import cans, garments
 from ae_core.metrics import active_units, mse
 from ae_core.spec.presets import preset
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 TWINS = {"jax": ae_jax, "torch": ae_torch}
 
 

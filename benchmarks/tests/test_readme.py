@@ -81,6 +81,7 @@ class Silent:
 CLAIMS = {"cans": (3, DataOptions()), "digits": (15, DataOptions(adapt="resize"))}
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("twin", ["jax", "torch"])
 @pytest.mark.parametrize("name", CLAIMS)
 def test_foster_ae_beats_pca(name, twin):

@@ -18,6 +18,7 @@ from ae_core.spec.presets import preset
 from ae_core.training.initial import initial_weights
 from parity_tests.twins import one_thread
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TWINS = ("jax", "torch")
 DATA = {"cans": [], "garments": [], "digits": ["--adapt", "resize"]}

@@ -72,7 +72,6 @@ TOGETHER: dict[str, Fault] = {
             "enlarged map shifted by a pixel",
             "rates of each sample for those of the batch",
             "target and rate exchanged",
-            "L1 with a slope at 0",
             "norm of the Jacobian not squared",
             "Jacobian of the log-variance for that of the mean",
             "what dropout keeps is not made larger",

@@ -42,6 +42,7 @@ def steps_of(spec):
     return STEPS if len(ae_torch.build(spec).shapes) <= MANY_TENSORS else FEWER
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", PRESETS)
 def test_float64(name, hold):
     """The presets in batches of 4 images of cans; of convolutions, slow in float64, on images of half the side.
@@ -56,6 +57,7 @@ def test_float64(name, hold):
     hold(check_trajectory(spec, cans(count, (height, width), 0, channels).images, 0, STEPS, "float64"))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", SMOOTH)
 def test_float32_of_smooth_nets(name, hold):
     spec, count = in_batches(CASES[name], 8)
