@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,8 +15,8 @@ from ae_core.spec.component import (
     check,
     check_integers,
     check_name,
+    threshold_of,
 )
-from ae_core.spec.dropout import check_dropout, dropout_sites
 from ae_core.spec.norm import Norm
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class DenseBackbone(Backbone):
         check_name("activation", self.activation, Activation)
         check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
         check(bool(self.hidden) or self.norm is None, "norm", self.norm, "null where there is no hidden layer")
-        check_dropout(self.dropout)
+        _check_dropout(self.dropout)
         check(bool(self.hidden) or not self.dropout, "dropout", self.dropout, "0 where there is no hidden layer")
         if self.norm is not None:
             self.norm.check_widths("hidden", self.hidden)
@@ -104,7 +104,7 @@ class DenseBackbone(Backbone):
     def noise_sites(self, spec: "Spec") -> Mapping[str, NoiseSite]:
         """Return the noise of dropout, at ``PART.blocks.NUMBER.dropout``."""
         encoder = [(width,) for width in self.hidden]
-        return dropout_sites(self.dropout, {"encoder": encoder, "decoder": encoder[::-1]})
+        return _dropout_sites(self.dropout, {"encoder": encoder, "decoder": encoder[::-1]})
 
     @property
     def is_smooth(self) -> bool:
@@ -148,7 +148,7 @@ class ConvBackbone(Backbone):
             check(self.kernel % 2 == 1, "kernel", self.kernel, 'odd where padding is "torch"')
         check_name("activation", self.activation, Activation)
         check(0 <= self.negative_slope <= 1, "negative_slope", self.negative_slope, "a number in [0, 1]")
-        check_dropout(self.dropout)
+        _check_dropout(self.dropout)
         if self.norm is not None:
             self.norm.check_widths("channels", self.channels)
 
@@ -165,7 +165,7 @@ class ConvBackbone(Backbone):
         sides = self._sides(spec.input_shape)
         encoder = [(*side, wide) for side, wide in zip(sides[1:], self.channels, strict=True)]
         decoder = [(*side, wide) for side, wide in zip(sides[-2::-1], self.channels[::-1], strict=True)]
-        return dropout_sites(self.dropout, {"encoder": encoder, "decoder": decoder})
+        return _dropout_sites(self.dropout, {"encoder": encoder, "decoder": decoder})
 
     def _sides(self, input_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
         """Return height and width of the images, and after each of the encoder's convolutions."""
@@ -197,3 +197,28 @@ def check_strides(strides: tuple[int, ...], input_shape: tuple[int, int, int]) -
         expected = f"a divisor of both sides of the {size[0]}×{size[1]} pixels that reach this convolution"
         check(divides, f"backbone.strides[{i}]", stride, expected)
         size = (size[0] // stride, size[1] // stride)
+
+
+def dropout_site(part: str, block: int) -> str:
+    """Return the name of the noise of a block of ``part``, encoder or decoder; the module there has the same name."""
+    return f"{part}.blocks.{block}.dropout"
+
+
+def kept(share: float) -> tuple[float, float]:
+    """Return the threshold below which uniform noise leaves a number out, and the factor of those that stay."""
+    return threshold_of(share), 1 / (1 - share)
+
+
+def _dropout_sites(share: float, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> dict[str, NoiseSite]:
+    """Return the noise of all blocks, with the shapes of one image's numbers after each block, by part."""
+    if not share:
+        return {}
+    return {
+        dropout_site(part, i): NoiseSite(shape, "uniform")
+        for part, blocks in shapes.items()
+        for i, shape in enumerate(blocks)
+    }
+
+
+def _check_dropout(share: float) -> None:
+    check(0 <= share < 1, "dropout", share, "a number in [0, 1)")

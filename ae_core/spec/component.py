@@ -47,6 +47,12 @@ class NoiseSite:
         return -(-self.size // 4)
 
 
+def threshold_of(share: float) -> float:
+    """Return the number below which a share of uniform noise lies; none of it is equal to that in any precision."""
+    # uniform numbers are odd multiples of 2⁻²⁴
+    return round(share * 2**23) / 2**23
+
+
 class Component:
     """A part of a spec. What follows are the questions that any component is asked, with the usual answers."""
 

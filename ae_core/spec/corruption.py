@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ae_core.spec.component import Component, NoiseSite, check
+from ae_core.spec.component import Component, NoiseSite, check, threshold_of
 
 if TYPE_CHECKING:
     from ae_core.spec.model import Spec
@@ -58,7 +58,7 @@ class MaskingNoise(Corruption):
     @property
     def threshold(self) -> float:
         """Uniform numbers below it are those of masked pixels; no uniform number is equal to it in any precision."""
-        return _between(self.share)
+        return threshold_of(self.share)
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,4 @@ class SaltAndPepper(Corruption):
     @property
     def thresholds(self) -> tuple[float, float]:
         """Below the first, uniform numbers are those of black pixels, above the second those of white ones."""
-        return _between(self.share / 2), _between(1 - self.share / 2)
-
-
-def _between(share: float) -> float:
-    # uniform numbers are odd multiples of 2⁻²⁴
-    return round(share * 2**23) / 2**23
+        return threshold_of(self.share / 2), threshold_of(1 - self.share / 2)

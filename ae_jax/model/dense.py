@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ae_core.spec import DenseBackbone, Spec
-from ae_core.spec.dropout import dropout_site
+from ae_core.spec.backbone import dropout_site
 from ae_jax.model.backbone import make_decoder, make_encoder
 from ae_jax.model.bottleneck import NO_NOISE, Noise
 from ae_jax.model.dropout import make_dropout

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ae_core.spec.dropout import kept
+from ae_core.spec.backbone import kept
 
 
 class Dropout(nn.Module):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ae_core.spec import DenseBackbone, Spec
-from ae_core.spec.dropout import dropout_site
+from ae_core.spec.backbone import dropout_site
 from ae_torch.model.backbone import make_decoder, make_encoder
 from ae_torch.model.bottleneck import NO_NOISE, Noise
 from ae_torch.model.dropout import make_dropout

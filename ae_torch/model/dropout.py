@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ae_core.spec.dropout import kept
+from ae_core.spec.backbone import kept
 
 
 class Dropout(nn.Module):

@@ -71,7 +71,7 @@ class _FastVarianceJax(ae_jax.model.norm.LayerNorm):
         return (x - mean) / jnp.sqrt(var + self.eps) * weight + bias
 
 
-def _no_movedim(self: Any, x: Any) -> Any:
+def _no_movedim(self: Any, x: Any, noise: Any) -> Any:
     x = x.movedim(-1, 1)
     for block in self.blocks:
         x = block(x)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ae_core.spec import Activation, Backbone, Norm, Spec, missing
 from parity_tests.oracle import activation as activations
-from parity_tests.oracle.dropout import Dropout
+from parity_tests.oracle.corruption import Dropout
 from parity_tests.oracle.layer import Layer
 from parity_tests.oracle.norm import layer_of_norm
 from parity_tests.oracle.tree import Chain, Leaf, Module, Node

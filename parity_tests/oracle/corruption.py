@@ -1,4 +1,4 @@
-"""Corruptions: what is done to the images that the encoder sees."""
+"""What noise does to numbers: corruptions of the images that the encoder sees, and dropout."""
 
 import math
 from dataclasses import dataclass
@@ -65,6 +65,27 @@ class Replaced:
     def units(self, p: Tensors, x: Array, dy: Array, u: float) -> Values:
         """Return 0."""
         return Values(0 * x, 0 * dy, {})
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """y = x/(1 − share) where the noise is not in the lowest ``share`` of [0, 1], else 0.
+
+    Source: Srivastava et al. (2014), section 10.
+    """
+
+    share: float
+
+    def forward(self, p: Tensors, x: Array) -> Array:
+        """Return what is kept, made larger."""
+        return x * self._factors(p)
+
+    def backward(self, p: Tensors, x: Array, dy: Array) -> tuple[Array, Arrays]:
+        """Return dy times the same factors."""
+        return dy * self._factors(p), {}
+
+    def _factors(self, p: Tensors) -> Array:
+        return np.where(p["noise"] < self.share, 0.0, 1 / (1 - self.share))
 
 
 @layer_of_corruption.register
