@@ -70,6 +70,38 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def unoptimised() -> None:
+    """Have JAX compile as `parity_tests.quickly` says; not for float32's rounding, nor for what takes long to run."""
+
+
+_quick = False
+
+
+@pytest.fixture(autouse=True)
+def _as_it_is_compiled(request: pytest.FixtureRequest) -> None:
+    """Compile as the test wants it, and let go of programs that were compiled in the other way."""
+    global _quick
+    wanted = "unoptimised" in request.fixturenames
+    if wanted == _quick:
+        return
+    import jax
+
+    from ae_jax.execution import compiler
+    from parity_tests import quickly
+    from parity_tests.faults.planting import forget
+
+    _quick = wanted
+    # what JAX compiles for itself, outside the programs of this project
+    jax.config.update("jax_disable_most_optimizations", wanted)
+    for name, value in quickly.options().items():
+        if wanted:
+            compiler._ON_A_CPU[name] = value
+        else:
+            del compiler._ON_A_CPU[name]
+    forget()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests into the order in which they are dealt out."""
     rank = {name: place for place, name in enumerate((*LONG, "others", *SPREAD))}

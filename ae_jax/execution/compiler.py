@@ -21,10 +21,11 @@ def compiler_options() -> dict[str, bool | int]:
     """Return options for `jax.jit` on this platform, those that the installed XLA knows."""
     if jax.default_backend() != "cpu":
         return {}
-    return {name: value for name, value in _ON_A_CPU.items() if _known(name, value)}
+    return {name: value for name, value in _ON_A_CPU.items() if known(name, value)}
 
 
-def _known(name: str, value: bool | int) -> bool:
+def known(name: str, value: bool | int) -> bool:
+    """Say whether the installed XLA has an option."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except (RuntimeError, ValueError):  # which of them it is depends on the version

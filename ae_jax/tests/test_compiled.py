@@ -11,7 +11,7 @@ from ae_core.spec.presets import PRESETS, preset
 from ae_core.training.initial import initial_weights
 from ae_core.training.loop import make_steps
 from ae_jax.engine import ENGINE
-from ae_jax.execution.compiler import _ON_A_CPU, _known, compiler_options
+from ae_jax.execution.compiler import _ON_A_CPU, compiler_options, known
 from ae_jax.execution.dispatch import compiled_steps
 from ae_jax.execution.plan import Plan
 
@@ -68,8 +68,8 @@ def test_weights_are_not_copied(name, monkeypatch):
 
 
 def test_an_unknown_option_is_left_out():
-    assert not _known("xla_cpu_no_such_option", True)
-    assert _known("xla_cpu_prefer_vector_width", 256)
+    assert not known("xla_cpu_no_such_option", True)
+    assert known("xla_cpu_prefer_vector_width", 256)
     assert compiler_options() == _ON_A_CPU
 
 

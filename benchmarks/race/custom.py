@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -191,7 +192,8 @@ def pair_workloads(file: Path, phases: Iterable[Any], ask: Ask) -> list[PairWork
         raise UserError(f"{file}: {error}") from None
     apart, rows = "" if found["passed"] else found["sentence"], found["rows"]
     named = {phase: f"{plain_name(file.stem)}-{phase}-{rows}" for phase in phases}
-    return [PairWorkload(name, phase, file, rows, apart) for phase, name in named.items()]
+    digest = sha256(file.read_bytes()).hexdigest()
+    return [PairWorkload(name, phase, file, rows, apart, digest) for phase, name in named.items()]
 
 
 def shapes_of(spec: Spec, sides: Iterable[str], ask: Ask) -> Shapes:

@@ -124,6 +124,8 @@ class PairWorkload(Timed):
     """Rows of its first input."""
     apart: str = ""
     """What its two sides do not agree in, in one sentence; empty where they are the same model."""
+    digest: str = ""
+    """SHA-256 of the file, by which a comparison of races tells another model from the same one."""
 
     @property
     def batch(self) -> int:

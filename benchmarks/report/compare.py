@@ -108,7 +108,9 @@ def _other_models(old: Result, new: Result) -> list[str]:
 
 
 def _model(workload: Result) -> Any:
-    """Return a workload's spec, with today's defaults for what its record does not have."""
+    """Return a workload's spec, with today's defaults for what its record lacks; of a pair the digest of its file."""
+    if "pair" in workload:
+        return workload.get("digest")
     try:
         return spec_from_json(workload.get("spec"))
     except SpecError:

@@ -285,3 +285,14 @@ def test_another_model_of_the_same_name_is_not_compared():
     strange = old | {"penalties": [{"kind": "not installed"}]}
     assert [c.verdict for c in changes(race(strange, 2.0), race(strange, 2.0))] == ["same"]
     assert [c.verdict for c in changes(race(strange, 2.0), race(old, 2.0))] == ["another model"]
+
+
+def test_another_pair_of_the_same_name_is_not_compared():
+    def race(digest):
+        row = {"workload": "w", "ratio_best": 2.0, "ci": [2.0, 2.0], "noise": 0.0}
+        ratios = [row | {"ratio_default": None, "ci_default": None}]
+        workload = {"name": "w", "pair": "pair.py", "digest": digest}
+        return {"ratios": ratios, "rows": [], "environment": {}, "workloads": [workload]}
+
+    assert [c.verdict for c in changes(race("a"), race("b"))] == ["another model"]
+    assert [c.verdict for c in changes(race("a"), race("a"))] == ["same"]

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import torch
 
+from parity_tests import quickly
 from parity_tests.pair.calls import Call, Calls, Change, tapped, tensors_of
 from parity_tests.pair.carry import Matches
 from parity_tests.pair.pair import Array, Pair, PairError
@@ -57,10 +58,10 @@ class JaxSide:
     def forward(self) -> tuple[list[Array], Arrays, Arrays]:
         """Return outputs, intermediates and the state after the pass, all by JAX's names."""
         with jax.enable_x64(self.precision == "float64"):
-            (out, state), taps = jax.jit(with_taps(self._apply))(self.arrays, *self.inputs)
+            (out, state), taps = self._compiled(with_taps(self._apply))(self.arrays, *self.inputs)
             if self.pair.jax_taps is not None:
                 given = self.pair.jax_taps
-                taps = jax.jit(lambda arrays, *x: given(self.tree.filled(arrays), *x))(self.arrays, *self.inputs)
+                taps = self._compiled(lambda arrays, *x: given(self.tree.filled(arrays), *x))(self.arrays, *self.inputs)
             found = {} if state is None else take_apart(state, self.tree.collections).arrays()
             return [np.asarray(leaf) for leaf in jax.tree.leaves(out)], _numpy(taps), found
 
@@ -79,7 +80,10 @@ class JaxSide:
             leaves = jax.tree.leaves(out)
             return sum(((y - t) ** 2).mean() for y, t in zip(leaves, targets, strict=True)) / 2
 
-        return jax.jit(jax.value_and_grad(loss, (0, 1)))
+        return self._compiled(jax.value_and_grad(loss, (0, 1)))
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=quickly.options() if self.precision == "float64" else {})
 
     @property
     def _floats(self) -> list[int]:
@@ -97,11 +101,11 @@ class JaxSide:
         moving = {source for name in parameters for source in self.matches.tensors[name].sources}
         with jax.enable_x64(self.precision == "float64"):
 
-            @jax.jit
-            def update(slopes: Any, state: Any, arrays: Any) -> tuple[Any, Any]:
+            def step(slopes: Any, state: Any, arrays: Any) -> tuple[Any, Any]:
                 updates, state = optimizer.update(slopes, state, arrays)
                 return optax.apply_updates(arrays, updates), state
 
+            update = self._compiled(step)
             chosen, arrays = [self.inputs[i] for i in self._floats], dict(self.arrays)
             state = optimizer.init({name: arrays[name] for name in moving})
             for _ in range(steps):

@@ -1,11 +1,8 @@
 from collections.abc import Callable, Iterator
 
-import jax
 import pytest
 
-from ae_jax.execution import compiler
 from parity_tests.check import Check, worst
-from parity_tests.faults.planting import forget
 from parity_tests.twins import one_thread
 
 _SEEN: dict[str, list[Check]] = {}
@@ -15,35 +12,6 @@ _SEEN: dict[str, list[Check]] = {}
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture
-def unoptimised() -> None:
-    """Let JAX spare optimisations of machine code: most of what a small program takes, and nothing that float64 shows.
-
-    XLA's own passes, which merge and reorder operations, stay. Float32's rounding, and the trajectories, are held to
-    their limits as programs are compiled for use.
-    """
-
-
-QUICKLY = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-"""Options with which XLA takes a third of the time for a small program: an older way to machine code, and one piece of
-it, where it cuts some for processors that have nothing else to do."""
-
-
-@pytest.fixture(autouse=True)
-def _as_it_is_compiled(request: pytest.FixtureRequest) -> None:
-    """Compile as the test wants it, and let go of programs that were compiled in the other way."""
-    wanted = "unoptimised" in request.fixturenames
-    if wanted == (QUICKLY.keys() <= compiler._ON_A_CPU.keys()):
-        return
-    jax.config.update("jax_disable_most_optimizations", wanted)
-    for name, value in QUICKLY.items():
-        if wanted:
-            compiler._ON_A_CPU[name] = value
-        else:
-            del compiler._ON_A_CPU[name]
-    forget()
 
 
 @pytest.fixture
