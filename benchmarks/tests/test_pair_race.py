@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -175,7 +176,8 @@ def test_comparison_comes_first(file, tmp_path):
 
 def test_workloads_of_a_pair(file):
     made = pair_workloads(file, ("train",), lambda side, request: {"passed": True, "sentence": "", "rows": 6})
-    assert made == [PairWorkload("my-pair-train-6", "train", file, 6)]
+    digest = sha256(file.read_bytes()).hexdigest()
+    assert made == [PairWorkload("my-pair-train-6", "train", file, 6, digest=digest)]
     told = workload_from_json(json.loads(json.dumps(workload_to_json(made[0]))))
     assert told == made[0]
     for error, expected in (

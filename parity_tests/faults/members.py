@@ -130,7 +130,7 @@ def _scaled_jax(change: Any) -> list[Patch]:
 
 def _unlearned(result: Any, scale: Any, x: Any) -> Any:
     fixed = scale.detach() if isinstance(scale, torch.Tensor) else lax.stop_gradient(scale)
-    return fixed * x
+    return fixed * x + 0 * scale
 
 
 MEMBERS: dict[str, Fault] = {
@@ -257,8 +257,8 @@ MEMBERS: dict[str, Fault] = {
     **in_both(
         "scale left out",
         _SCALED,
-        lambda: _scaled_torch(lambda result, scale, x: x),
-        lambda: _scaled_jax(lambda result, scale, x: x),
+        lambda: _scaled_torch(lambda result, scale, x: x + 0 * scale),
+        lambda: _scaled_jax(lambda result, scale, x: x + 0 * scale),
     ),
     **in_both(
         "scale squared",

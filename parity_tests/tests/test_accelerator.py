@@ -19,7 +19,7 @@ from ae_core.errors import UserError
 from parity_tests import report
 from parity_tests.cases import CASES, images_of
 from parity_tests.faults import FAULTS
-from parity_tests.faults.planting import planted
+from parity_tests.faults.planting import forget, planted
 from parity_tests.gates import accelerator
 from parity_tests.gates.accelerator import (
     Accelerator,
@@ -63,7 +63,15 @@ def products_in(function, *arguments):
     return text.count("dot_general[") + text.count("conv_general_dilated["), text.count("precision=(Precision.HIGHEST")
 
 
-def test_precision_of_the_jax_twin_is_lifted_and_put_back(monkeypatch):
+@pytest.fixture
+def forgotten():
+    """What was compiled, and found out of the compiler, for another platform than the test's is let go, and again."""
+    forget()
+    yield
+    forget()
+
+
+def test_precision_of_the_jax_twin_is_lifted_and_put_back(forgotten, monkeypatch):
     """Of all its products, forward and backward, in the model and in the passes that the gates look at."""
     # convolutions are then JAX's own; those for a CPU, where there is no other precision, never run elsewhere
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -72,7 +80,7 @@ def test_precision_of_the_jax_twin_is_lifted_and_put_back(monkeypatch):
     variables, x = model.init(0), images_of(spec)
 
     def counts():
-        compiled_pass.cache_clear()
+        forget()
         parts = [(compiled_pass(spec), variables, x, {}), (model.encode, variables, x)]
         return np.array([products_in(*part) for part in parts])
 
