@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from parity_tests.quickly import options as quick_options
+
 LIMIT = 1e-12
 """Sums of up to 16 float64 shares in another order: 16 roundings of 1.1e-16, and what one pass amplifies them by."""
 
 
-QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-"""For programs that take longer to compile than to run."""
-
-
-def work(*arguments, flags=""):
-    """Run mesh_work.py in a process with eight devices."""
+def work(*arguments, quickly=False):
+    """Run mesh_work.py in a process with eight devices; quickly, what takes longer to compile than to run."""
+    options = quick_options().items() if quickly else ()
+    flags = [os.environ.get("XLA_FLAGS", ""), *(f"--{name}={str(value).lower()}" for name, value in options)]
     script = Path(__file__).with_name("mesh_work.py")
     done = subprocess.run(
         [sys.executable, "-W", "error", script, *map(str, arguments)],
@@ -26,14 +26,14 @@ def work(*arguments, flags=""):
         text=True,
         check=False,
         timeout=1200,
-        env=os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()},
+        env=os.environ | {"XLA_FLAGS": " ".join(flags)},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_any_mesh_and_any_cut_train_the_same():
-    rows = work("gradients", flags=QUICKLY)
+    rows = work("gradients", quickly=True)
     assert len(rows) == 2 * 2 * 6
     assert {row["devices"] for row in rows} == {1, 2, 4, 8}
     assert max(row["gradient"] for row in rows) <= LIMIT
@@ -47,7 +47,7 @@ def test_any_mesh_and_any_cut_train_the_same():
 
 
 def test_inference_on_a_mesh_is_the_same():
-    assert max(work("inference", flags=QUICKLY)) <= LIMIT
+    assert max(work("inference", quickly=True)) <= LIMIT
 
 
 def _burn():

@@ -37,6 +37,10 @@ REFUSED = {
         replace(CONV, bottleneck=GaussianBottleneck(2, kl_weight=Cosine())),
         'schedule: given "cosine"; expected none',
     ),
+    "dropout": (
+        replace(VAE, backbone=ConvBackbone((4,), (2,), dropout=0.1)),
+        'noise: given "decoder.blocks.0.dropout"; expected that of a code alone',
+    ),
 }
 
 

@@ -57,7 +57,9 @@ def test_fault_is_killed(name):
 def test_readme_has_exactly_these_faults():
     assert list(readme_rows()) == list(FAULTS)
     assert len(FAULTS) >= 174
-    assert f"{len(FAULTS)} faults" in README
+    both = sum(fault.twin == "both" for fault in FAULTS.values())
+    assert f"\n{len(FAULTS)} faults, planted" in README
+    assert f"{len(FAULTS) - both} in one twin, and {both} in both at once" in README
 
 
 def test_either_twin_and_both_are_hurt():

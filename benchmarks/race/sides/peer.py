@@ -71,7 +71,7 @@ def check_common(spec: Spec, constant: bool = False) -> BernoulliLikelihood:
     """
     for part in spec.components:
         check(part.family in FAMILIES, part.family, f'"{part.kind}"', "none")
-    for site in spec.noise_sites.keys() - spec.bottleneck.noise_sites(spec).keys():
+    for site in sorted(spec.noise_sites.keys() - spec.bottleneck.noise_sites(spec).keys()):
         check(False, "noise", f'"{site}"', "that of a code alone")
     for field in fields(Training):
         given, usual = getattr(spec.training, field.name), field.default
