@@ -16,8 +16,9 @@ from ae_core.commands.shell import parse, run_program
 from ae_core.errors import UserError
 from ae_core.files.weights import is_state
 from ae_core.spec import DenseBackbone, GaussianBottleneck, LayerNorm, Spec, Training, spec_to_json
-from parity_tests import report
+from parity_tests import oracle, report
 from parity_tests.cases import CASES, covering, images_of
+from parity_tests.check import normwise
 from parity_tests.faults import FAULTS
 from parity_tests.faults.planting import Fault, planted
 from parity_tests.gates import drift
@@ -77,6 +78,26 @@ def test_whole_nets_are_the_oracle(name, hold):
     stateful = {check.place.split()[0] for check in checks if check.place.split()[1] == "state"}
     assert stateful == ({"jax", "torch"} if any(map(is_state, ae_torch.build(spec).shapes)) else set())
     hold(checks)
+
+
+@pytest.mark.quick
+def test_errors_that_are_expected_are_those_of_rounding():
+    """A layer that gets exact numbers is off by one unit, and what all add up to grows with the unit roundoff."""
+    spec = CASES["dense silu"]
+    start = start_of(spec, images_of(spec), 2, "float64")
+    right, first, u = oracle.run(*start), "encoder.blocks.0.linear", 2.0**-24
+
+    def off(roundoff):
+        return oracle.run(*start, errors=oracle.RandomErrors(roundoff, np.random.default_rng(0)))
+
+    parameters = oracle.parameters_of(first, start.tensors, start.images, start.noise)
+    x = start.images.reshape(len(start.images), -1).astype(np.float64)
+    units = oracle.units_of(layers_of(spec)[first], parameters, x, np.zeros_like(right.taps[first]), u).output
+    np.testing.assert_allclose(np.abs(off(u).taps[first] - right.taps[first]), units, rtol=1e-6)
+    one, two = ({n: normwise(off(v).gradients[n], g) for n, g in right.gradients.items()} for v in (u, 2 * u))
+    for name, distance in one.items():
+        assert distance > 0
+        assert abs(two[name] / distance - 2) < 1e-3, name  # what is not linear is u times smaller
 
 
 @pytest.mark.quick
